@@ -1,0 +1,102 @@
+"""The plain values that cross every boundary: what is asked for and what comes back.
+
+No torch and no gradio here: a `Result` outlives the device that made it and can be stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+class UserError(ValueError):
+    """Bad input. The message is one line that names the thing and the way out; the app, the API and the CLI show it as it is."""
+
+
+class Stopped(RuntimeError):
+    """The user asked a running comparison to stop."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One comparison.
+
+    Attributes:
+        image: path of a photo; it is encoded to the base latent.
+        scale: output side / base side; 2 or 4.
+        size: longest side of the base image in pixels; a smaller photo is never enlarged to it.
+        methods: keys of `catalog.METHODS`, in the order in which they run.
+        space: key of `catalog.LATENT_SPACES`.
+        seed: seed of everything random.
+    """
+
+    image: str
+    scale: int = 2
+    size: int = 512
+    methods: tuple[str, ...] = ("base", "lua", "swinir", "bicubic", "native")
+    space: str = "embedded"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Span:
+    """One timed stage. `seconds` is wall-clock with the device synchronised on both sides and contains neither weight loading
+    nor PNG encoding; `cold` marks the first run of that stage at that size in this process. `peak_bytes` is the highest memory
+    in use during the stage (device memory on a GPU, resident memory of the process on a CPU). `shared` marks a stage that was
+    computed once and charged to every method that needs it."""
+
+    name: str
+    seconds: float
+    peak_bytes: int
+    cold: bool = False
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`method` has started `stage`; `done` of `total` methods are finished."""
+
+    method: str
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one method made.
+
+    Attributes:
+        method: key of `catalog.METHODS`.
+        label: its name for people.
+        image: H x W x 3 uint8 sRGB, or None when the method was left out.
+        spans: the stages this method is charged for, in order.
+        metrics: against the ground truth, by name (`psnr` dB, `ssim`, `ms_ssim`, `colour_shift` dE2000); None without one. A value is
+            None where the image is too small for the metric.
+        skipped: why the method was left out, for people; None when it ran.
+        notes: what a reader of the picture must know (a fallback that ran, how metrics were taken).
+    """
+
+    method: str
+    label: str
+    image: np.ndarray | None
+    spans: tuple[Span, ...] = ()
+    metrics: Mapping[str, float | None] | None = None
+    skipped: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return sum(span.seconds for span in self.spans)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where and with what a comparison ran. `weights` maps a role (autoencoder, lua, swinir) to "name (sha256 prefix)"."""
+
+    device: str
+    dtype: str
+    weights: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)

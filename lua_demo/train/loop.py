@@ -1,0 +1,164 @@
+"""The one training loop: stages as data, EMA, bf16, checkpoints that resume, a JSON log and sample images."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lua_demo.images import save_png
+from lua_demo.schema import UserError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one set of loss weights.
+
+    Attributes:
+        steps: optimiser steps.
+        weights: weight by name of loss term; a task computes only the terms named here.
+        lr: learning rate; halved at 50, 75 and 90 % of the stage, as in the LUA paper.
+        crop: side of the high resolution crops in px. batch: crops per step.
+        betas: Adam's.
+    """
+
+    name: str
+    steps: int
+    weights: dict[str, float]
+    lr: float = 2e-4
+    crop: int = 256
+    batch: int = 8
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+class Task(Protocol):
+    """What is trained: the loop knows nothing else about it."""
+
+    name: str
+    model: nn.Module
+
+    def losses(self, stage: Stage, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The unweighted loss terms of one random batch, by name."""
+
+    def sample(self, model: nn.Module) -> np.ndarray:
+        """A contact sheet, H x W x 3 uint8, made by `model` (the EMA)."""
+
+    def save(self, model: nn.Module, folder: Path, facts: dict) -> None:
+        """Write `model` (the EMA) to `folder` in its final form."""
+
+
+@dataclass
+class Settings:
+    """How to run: all of it may change between two runs of the same training."""
+
+    out: Path
+    device: str = "cpu"
+    bf16: bool = True
+    ema: float = 0.999
+    clip: float = 0.4
+    warmup: int = 100
+    save_every: int = 200
+    sample_every: int = 500
+    seed: int = 0
+    facts: dict = field(default_factory=dict)
+
+
+def save_with_facts(model: nn.Module, folder: Path, facts: dict) -> None:
+    """`save_pretrained` into `folder`, with what is known of the training beside it in training.json."""
+    model.save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def learning_rate(stage: Stage, step: int, warmup: int) -> float:
+    """The rate at `step` of `stage`: linear warm-up, then MultiStep."""
+    if step < min(warmup, stage.steps // 4):
+        return stage.lr * (step + 1) / min(warmup, stage.steps // 4)
+    return stage.lr * 0.5 ** sum(step >= stage.steps * share for share in (0.5, 0.75, 0.9))
+
+
+def train(task: Task, stages: list[Stage], settings: Settings) -> None:
+    """Run all stages, or what is left of them: a second call with the same `settings.out` resumes from the last checkpoint."""
+    out = settings.out
+    out.mkdir(parents=True, exist_ok=True)
+    state_file = out / "state.pt"
+    plan = [asdict(stage) for stage in stages]
+    model = task.model.to(settings.device).train()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    average = copy.deepcopy(model).requires_grad_(False).eval()
+    optimiser = torch.optim.Adam(weights, lr=1e-4)
+    done, seconds = 0, 0.0
+    if state_file.exists():
+        state = torch.load(state_file, map_location=settings.device, weights_only=True)
+        if state["plan"] != json.dumps(plan):
+            raise UserError(f"{state_file} belongs to a training with other stages; choose another --out or delete that folder")
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        done, seconds = state["done"], state["seconds"]
+
+    total = sum(stage.steps for stage in stages)
+    log = (out / "log.jsonl").open("a")
+    bar = tqdm(total=total, initial=done, desc=task.name, unit="step")
+    autocast = torch.autocast(torch.device(settings.device).type, torch.bfloat16) if settings.bf16 else contextlib.nullcontext()
+    sums: dict[str, float] = {}
+    began = time.monotonic()
+
+    def checkpoint() -> None:
+        state = {
+            "plan": json.dumps(plan), "done": done, "seconds": seconds + time.monotonic() - began,
+            "model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
+        }  # fmt: skip
+        torch.save(state, state_file.with_suffix(".tmp"))
+        os.replace(state_file.with_suffix(".tmp"), state_file)
+        facts = {**settings.facts, "steps": done, "of_steps": total, "seconds": round(state["seconds"]), "stages": plan}
+        task.save(average, out / "model", facts)
+
+    offset = 0
+    for stage in stages:
+        for group in optimiser.param_groups:
+            group["betas"] = stage.betas
+        for step in range(max(0, done - offset), stage.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(stage, step, settings.warmup)
+            # Seeded by step: a resumed run sees the batches that the uninterrupted run would have seen.
+            rng = np.random.default_rng((settings.seed, done))
+            torch.manual_seed(settings.seed * 1_000_003 + done)
+            with autocast:
+                terms = task.losses(stage, rng)
+            loss = sum(stage.weights[name] * terms[name] for name in stage.weights)
+            if not torch.isfinite(loss):
+                raise RuntimeError(f"{task.name}: the loss is {loss.item()} at step {done} of stage {stage.name}; the last checkpoint is {state_file}")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(weights, settings.clip)
+            optimiser.step()
+            done += 1
+            decay = min(settings.ema, (1 + done) / (10 + done))
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+            for name, value in {**terms, "loss": loss, "grad_norm": norm}.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+            bar.update()
+            if done % 50 == 0 or done == total:
+                means = {name: round(value / (50 if done % 50 == 0 else done % 50), 6) for name, value in sums.items()}
+                rate = optimiser.param_groups[0]["lr"]
+                log.write(json.dumps({"step": done, "stage": stage.name, "lr": rate, "seconds": round(seconds + time.monotonic() - began, 1), **means}) + "\n")
+                log.flush()
+                bar.set_postfix(stage=stage.name, loss=f"{means['loss']:.4f}")
+                sums = {}
+            if done % settings.sample_every == 0 or done == total:
+                save_png(task.sample(average), out / "samples" / f"{done:07d}.png")
+            if done % settings.save_every == 0 or done == total:
+                checkpoint()
+        offset += stage.steps
+    log.close()
+    bar.close()

@@ -1,0 +1,87 @@
+"""Training of the two upscalers that the demo compares: LUA on latents, SwinIR on pixels, with the same trunk.
+
+Both see the same crops and learn both scales on one trunk against one target. LUA's input is the latent of the small image; SwinIR's is
+the decode of that latent, which is what it gets in the demo: the baseline has every advantage that LUA has.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lua_demo import LUA, SwinIR
+from lua_demo.train import losses as L
+from lua_demo.train.data import Crops, shrink
+from lua_demo.train.loop import Stage, save_with_facts
+from lua_demo.weights import WEIGHTS_DIR, load_autoencoder, load_lua, load_swinir
+
+SCALES = (2, 4)
+TRUNK = dict(embed_dim=96, depths=(6, 6, 6), num_heads=(3, 3, 3), window_size=8, mlp_ratio=2, head_num_feat=64, scales=SCALES, residual="bicubic")
+
+LUA_STAGES = [
+    Stage("latent", 1500, {"latent_l1": 1.0, "latent_fft": 0.1}, lr=5e-4, batch=16, betas=(0.9, 0.995)),
+    Stage("pixel", 2500, {"latent_l1": 0.1, "pixel_l1": 1.0, "gradient": 0.5, "pixel_fft": 0.02}, lr=4e-4, batch=8),
+]
+SWINIR_STAGES = [Stage("pixel", 3000, {"pixel_l1": 1.0, "gradient": 0.5, "pixel_fft": 0.02}, lr=5e-4, crop=192, batch=4)]
+
+
+class UpscalerTask:
+    """`kind` is "lua" or "swinir"."""
+
+    def __init__(self, kind: str, crops: Crops, held_out: Tensor, autoencoder: str | None = None, init: str | None = None):
+        self.name, self.crops, self.held_out = kind, crops, held_out
+        self.vae = load_autoencoder(autoencoder or WEIGHTS_DIR / "embedded" / "autoencoder").requires_grad_(False)
+        self.vae = self.vae.to(memory_format=torch.channels_last)
+        if kind == "lua":
+            self.model = load_lua(init) if init else LUA(in_chans=self.vae.latent_channels, **TRUNK)
+        else:
+            self.model = load_swinir(init) if init else SwinIR(**TRUNK)
+
+
+    def losses(self, stage: Stage, rng: np.random.Generator) -> dict[str, Tensor]:
+        self.vae.to(next(self.model.parameters()).device)
+        image = self.crops.batch(stage.batch, stage.crop, rng).to(next(self.model.parameters()).device)
+        only_latent = not {"pixel_l1", "gradient", "pixel_fft"} & stage.weights.keys()
+        terms: dict[str, Tensor] = {}
+
+        def add(name: str, value: Tensor) -> None:
+            terms[name] = terms.get(name, 0.0) + value / len(SCALES)
+
+        with torch.no_grad():
+            target = self.vae.encode(image) if self.name == "lua" else None
+        for scale in SCALES:
+            with torch.no_grad():
+                latent = self.vae.encode(shrink(image, scale))
+                small = None if self.name == "lua" else self.vae.decode(latent).float().clamp(0, 1)
+            if self.name == "lua":
+                upscaled = self.model(latent, scale)
+                add("latent_l1", L.l1(upscaled, target))
+                add("latent_fft", L.fft_l1(upscaled, target))
+                if only_latent:
+                    continue
+                output = self.vae.decode(upscaled)
+            else:
+                output = self.model(small, scale)
+            add("pixel_l1", L.l1(output, image))
+            add("pixel_fft", L.fft_l1(output, image))
+            add("gradient", L.gradient_l1(output, image))
+        return terms
+
+    @torch.no_grad()
+    def sample(self, model: torch.nn.Module) -> np.ndarray:
+        """Rows: target, then for each scale decode-then-bicubic and the model."""
+        rows = [self.held_out]
+        for scale in SCALES:
+            latent = self.vae.encode(shrink(self.held_out, scale))
+            small = self.vae.decode(latent).clamp(0, 1)
+            rows.append(F.interpolate(small, scale_factor=scale, mode="bicubic"))
+            rows.append(self.vae.decode(model(latent, scale)) if self.name == "lua" else model(small, scale))
+        sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
+        return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+    def save(self, model: torch.nn.Module, folder: Path, facts: dict) -> None:
+        save_with_facts(model, folder, facts)

@@ -12,7 +12,7 @@ import numpy as np
 
 
 class UserError(ValueError):
-    """Bad input. The message is one line that names the thing and the way out; the app, the API and the CLI show it as it is."""
+    """Bad input. The message is one line that names the thing and the way out; app, API and CLI show it as it is."""
 
 
 class Stopped(RuntimeError):
@@ -42,10 +42,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Span:
-    """One timed stage. `seconds` is wall-clock with the device synchronised on both sides and contains neither weight loading
-    nor PNG encoding; `cold` marks the first run of that stage at that size in this process. `peak_bytes` is the highest memory
-    in use during the stage (device memory on a GPU, resident memory of the process on a CPU). `shared` marks a stage that was
-    computed once and charged to every method that needs it."""
+    """One timed stage.
+
+    Attributes:
+        seconds: wall-clock with the device synchronised on both sides; neither weight loading nor PNG encoding.
+        peak_bytes: most memory in use meanwhile: device memory on a GPU, resident memory of the process on a CPU.
+        cold: the first run of this stage at this size in this process.
+        shared: computed once and charged to every method that needs it.
+    """
 
     name: str
     seconds: float
@@ -73,8 +77,8 @@ class Result:
         label: its name for people.
         image: H x W x 3 uint8 sRGB, or None when the method was left out.
         spans: the stages this method is charged for, in order.
-        metrics: against the ground truth, by name (`psnr` dB, `ssim`, `ms_ssim`, `colour_shift` dE2000); None without one. A value is
-            None where the image is too small for the metric.
+        metrics: against the ground truth, by name (`psnr` dB, `ssim`, `ms_ssim`, `colour_shift` dE2000); None without
+            one. A value is None where the image is too small for the metric.
         skipped: why the method was left out, for people; None when it ran.
         notes: what a reader of the picture must know (a fallback that ran, how metrics were taken).
     """
@@ -94,7 +98,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where and with what a comparison ran. `weights` maps a role (autoencoder, lua, swinir) to "name (sha256 prefix)"."""
+    """Where and with what a comparison ran. `weights` maps a role (autoencoder, lua, swinir) to "name (sha256)"."""
 
     device: str
     dtype: str

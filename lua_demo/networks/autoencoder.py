@@ -1,9 +1,10 @@
 """The embedded autoencoder: f8, 16 channels, made so that its latents can be upscaled.
 
-Encoder and decoder are each the sum of a linear map (a lapped 8x8 block transform, started at the PCA of image patches) and a
-convolutional correction. The linear part keeps the decoder close to linear, so that the decode of an averaged latent is close to the
-average of the decodes: a property that published latent spaces lack and that an upscaler of latents lives on. Almost all of the
-correction's operations are spent at 1/8 resolution. No normalisation layer: the result for a pixel does not depend on the image size.
+Encoder and decoder are each the sum of a linear map (a lapped 8x8 block transform, started at the PCA of image
+patches) and a convolutional correction. The linear part keeps the decoder close to linear, so that the decode of an
+averaged latent is close to the average of the decodes: a property that published latent spaces lack and that an
+upscaler of latents lives on. Almost all of the correction's operations are spent at 1/8 resolution. No normalisation
+layer: the result for a pixel does not depend on the image size.
 """
 
 from __future__ import annotations
@@ -72,7 +73,11 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(
-    nn.Module, PyTorchModelHubMixin, library_name="lua_demo", tags=["autoencoder", "latent-upscaling"], license="apache-2.0"
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="lua_demo",
+    tags=["autoencoder", "latent-upscaling"],
+    license="apache-2.0",
 ):
     """The embedded latent space.
 
@@ -80,7 +85,8 @@ class Autoencoder(
         latent_channels: channels of the latent.
         fine, coarse: widths at 1/4 and 1/8 resolution, of the decoder; the encoder uses `encoder_coarse` at 1/8.
         encoder_blocks, decoder_blocks: residual blocks at 1/4 and at 1/8 resolution.
-        scaling_factor, shift_factor: normalised latent = (raw - shift_factor) * scaling_factor, as in diffusers' AutoencoderKL.
+        scaling_factor, shift_factor: normalised latent = (raw - shift_factor) * scaling_factor, as in diffusers'
+            AutoencoderKL.
     """
 
     stride = 8
@@ -102,11 +108,18 @@ class Autoencoder(
         self.encoder = Encoder(latent_channels, fine, encoder_coarse, tuple(encoder_blocks))
         self.decoder = Decoder(latent_channels, fine, coarse, tuple(decoder_blocks))
 
+    @classmethod
+    def _from_pretrained(cls, *, strict: bool = True, **kwargs):
+        # The mixin's default is not strict: it would leave weights that are missing from the file at random values.
+        return super()._from_pretrained(strict=strict, **kwargs)
+
     def encode(self, image: Tensor) -> Tensor:
         """Image B x 3 x H x W in [0, 1], H and W multiples of 8 -> normalised latent B x C x H/8 x W/8."""
         height, width = image.shape[-2:]
         if height % self.stride or width % self.stride:
-            raise ValueError(f"the image is {width} x {height}; both sides must be multiples of {self.stride}: pad it first")
+            raise ValueError(
+                f"the image is {width} x {height}; both sides must be multiples of {self.stride}: pad it first"
+            )
         return (self.encoder(image * 2 - 1) - self.shift_factor) * self.scaling_factor
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -114,18 +127,21 @@ class Autoencoder(
         return (self.decoder(latent / self.scaling_factor + self.shift_factor) + 1) / 2
 
     def normalise(self, mean: float, std: float) -> None:
-        """Make `encode` give latents of mean 0 and standard deviation 1, given the current latents' mean and std. The decoded
-        images do not change. Recorded in the saved configuration."""
+        """Make `encode` give latents of mean 0 and standard deviation 1, given the current latents' mean and std.
+
+        The decoded images do not change. Recorded in the saved configuration.
+        """
         self.shift_factor += mean / self.scaling_factor
         self.scaling_factor /= std
         self._hub_mixin_config.update(scaling_factor=self.scaling_factor, shift_factor=self.shift_factor)
 
     @torch.no_grad()
     def start_from_pca(self, images: Tensor, tempering: float = 0.5) -> None:
-        """Set both linear maps to the PCA of the 8x8 patches of `images` (B x 3 x H x W in [0, 1]) and zero the corrections' last layers.
+        """Set both linear maps to the PCA of the 8x8 patches of `images` (B x 3 x H x W in [0, 1]) and zero the
+        corrections' last layers.
 
-        `tempering` divides each component by its standard deviation to that power: 0 keeps the orthonormal transform, in which the mean
-        colour has twenty times the scale of the finest component, 1 whitens.
+        `tempering` divides each component by its standard deviation to that power: 0 keeps the orthonormal transform,
+        in which the mean colour has twenty times the scale of the finest component, 1 whitens.
         """
         patches = F.pixel_unshuffle(images * 2 - 1, 8).movedim(1, -1).flatten(0, -2).double()
         mean = patches.mean(0)

@@ -1,10 +1,10 @@
 """Training of the embedded autoencoder: a latent space made to be upscaled.
 
-Beside reconstruction, two things are asked of the latents. *Scale equivariance* (compare EQ-VAE, arXiv 2502.09509): the decode of the
-downsampled latent is the downsampled image. *Upscalability*: a small
-convolutional upscaler, trained along and thrown away afterwards, must be able to turn the latent of the small image into one that decodes
-to the large image. The second shapes the encoder's choice of code and teaches the decoder to decode the averaged latents that an upscaler
-gives where detail is lost.
+Beside reconstruction, two things are asked of the latents. *Scale equivariance* (compare EQ-VAE, arXiv 2502.09509):
+the decode of the downsampled latent is the downsampled image. *Upscalability*: a small convolutional upscaler,
+trained along and thrown away afterwards, must be able to turn the latent of the small image into one that decodes to
+the large image. The second shapes the encoder's choice of code and teaches the decoder to decode the averaged latents
+that an upscaler gives where detail is lost.
 """
 
 from __future__ import annotations
@@ -80,7 +80,11 @@ class AutoencoderTask:
     def sample(self, model: WithProbe) -> np.ndarray:
         autoencoder = model.autoencoder
         small = shrink(self.held_out, 2)
-        rows = [self.held_out, autoencoder.decode(autoencoder.encode(self.held_out)), autoencoder.decode(model.probe(autoencoder.encode(small)))]
+        rows = [
+            self.held_out,
+            autoencoder.decode(autoencoder.encode(self.held_out)),
+            autoencoder.decode(model.probe(autoencoder.encode(small))),
+        ]
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
@@ -88,11 +92,7 @@ class AutoencoderTask:
     def save(self, model: WithProbe, folder: Path, facts: dict) -> None:
         """Saved with the scaling and shift factors that give normalised latents over the training photos."""
         scaling, shift = model.autoencoder.scaling_factor, model.autoencoder.shift_factor
-        latents = model.autoencoder.encode(self.crops.batch(256, 128, np.random.default_rng(1)))
+        latents = model.autoencoder.encode(self.crops.batch(1024, 64, np.random.default_rng(1)))
         model.autoencoder.normalise(latents.mean().item(), latents.std().item())
         save_with_facts(model.autoencoder, folder, facts)
         model.autoencoder.scaling_factor, model.autoencoder.shift_factor = scaling, shift
-
-
-def load(source: str | None) -> Autoencoder | None:
-    return Autoencoder.from_pretrained(source, strict=True) if source else None

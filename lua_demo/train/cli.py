@@ -9,21 +9,39 @@ from pathlib import Path
 
 import torch
 
-from lua_demo.images import load_photo, to_tensor
+from lua_demo.images import list_images, load_photo, to_tensor
+from lua_demo.schema import UserError
 from lua_demo.train import autoencoder, upscaler
-from lua_demo.train.data import Crops, list_images
+from lua_demo.train.data import Crops
 from lua_demo.train.loop import Settings, train
+from lua_demo.weights import load_autoencoder
 
-DEFAULT_STAGES = {"autoencoder": autoencoder.STAGES, "lua": upscaler.LUA_STAGES, "swinir": upscaler.SWINIR_STAGES}
+WHAT = ("autoencoder", "lua", "swinir")
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise UserError(f"train: {message}; see python3 -m lua_demo train --help")
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="lua_demo train", description=__doc__)
-    result.add_argument("what", choices=DEFAULT_STAGES)
+    result = Parser(prog="lua_demo train", description=__doc__)
+    result.add_argument("what", choices=WHAT)
     result.add_argument("--images", required=True, type=Path, help="folder of photos to train on")
-    result.add_argument("--samples", type=Path, help="folder of photos for the sample sheets (default: the first training photos)")
-    result.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log, samples, model. The same command resumes")
-    result.add_argument("--autoencoder", default=None, help="trained autoencoder (folder or hub id) for lua and swinir; default: the shipped one")
+    result.add_argument(
+        "--samples", type=Path, help="folder of photos for the sample sheets (default: the first training photos)"
+    )
+    result.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        help="folder of the run: checkpoint, log, samples, model. The same command resumes",
+    )
+    result.add_argument(
+        "--autoencoder",
+        default=None,
+        help="trained autoencoder (folder or hub id) for lua and swinir; default: the shipped one",
+    )
     result.add_argument("--init", default=None, help="folder or hub id of a model of the same kind to start from")
     result.add_argument("--steps", type=int, help="total steps; the stages keep their shares")
     result.add_argument("--batch", type=int, help="crops per step in every stage")
@@ -38,7 +56,9 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    stages = DEFAULT_STAGES[args.what]
+    stages = {"autoencoder": autoencoder.STAGES, "lua": upscaler.LUA_STAGES, "swinir": upscaler.SWINIR_STAGES}[
+        args.what
+    ]
     if args.steps:
         total = sum(stage.steps for stage in stages)
         stages = [dataclasses.replace(stage, steps=max(1, stage.steps * args.steps // total)) for stage in stages]
@@ -48,11 +68,22 @@ def main(argv: list[str]) -> int:
     crops = Crops(args.images, smallest=max(stage.crop for stage in stages))
     held_out = sample_crops(args.samples or args.images)
     if args.what == "autoencoder":
-        task = autoencoder.AutoencoderTask(crops, held_out, autoencoder.load(args.init))
+        task = autoencoder.AutoencoderTask(crops, held_out, load_autoencoder(args.init) if args.init else None)
     else:
         task = upscaler.UpscalerTask(args.what, crops, held_out, args.autoencoder, args.init)
-    device = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-    facts = {"what": args.what, "images": len(crops.names), "device": device, "torch": torch.__version__, "bf16": not args.fp32, "seed": args.seed}
+    device = (
+        torch.cuda.get_device_name()
+        if args.device.startswith("cuda")
+        else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    )
+    facts = {
+        "what": args.what,
+        "images": len(crops.names),
+        "device": device,
+        "torch": torch.__version__,
+        "bf16": not args.fp32,
+        "seed": args.seed,
+    }
     train(task, stages, Settings(args.out, args.device, not args.fp32, seed=args.seed, facts=facts))
     print(f"{args.out / 'model'} holds the model; the log is {args.out / 'log.jsonl'}")
     return 0

@@ -11,29 +11,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lua_demo.images import load_photo
+from lua_demo.images import list_images, load_photo
 from lua_demo.schema import UserError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 REDUCTIONS = (1.0, 1.5, 2.0, 3.0)
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """All image files below `folder`, sorted. UserError when there are none."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; --images takes a folder of photos")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}); --images takes a folder of photos")
-    return files
 
 
 class Crops:
     """Random square crops of photos.
 
-    Every photo is kept at several reductions (large photos have much flat, soft area at full size and much detail at a half or a third).
-    Photos with a long side over 1000 px and the others are drawn equally often, whatever their numbers.
+    Every photo is kept at several reductions (large photos have much flat, soft area at full size and much detail at
+    a half or a third). Photos with a long side over 1000 px and the others are drawn equally often, whatever their
+    numbers.
     """
 
     def __init__(self, folder: str | Path, smallest: int = 256):
@@ -51,7 +40,9 @@ class Crops:
             self.names.append(path.name)
         self.groups = [group for group in (self.large, self.small) if group]
         if not self.groups:
-            raise UserError(f"no photo in {folder} has both sides >= {smallest} px; the crops of this training need that")
+            raise UserError(
+                f"no photo in {folder} has both sides >= {smallest} px; the crops of this training need that"
+            )
 
     def batch(self, count: int, size: int, rng: np.random.Generator) -> Tensor:
         """count x 3 x size x size in [0, 1], flipped at random."""
@@ -70,5 +61,9 @@ class Crops:
 
 
 def shrink(image: Tensor, factor: int) -> Tensor:
-    """Bicubic antialiased downsampling by `factor` (the same filter as Pillow's BICUBIC), clamped to [0, 1]: the low resolution input."""
-    return F.interpolate(image, scale_factor=1 / factor, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    """Bicubic antialiased downsampling by `factor` (the same filter as Pillow's BICUBIC), clamped to [0, 1]: the low
+    resolution input.
+    """
+    return F.interpolate(image, scale_factor=1 / factor, mode="bicubic", antialias=True, align_corners=False).clamp(
+        0, 1
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
@@ -87,7 +86,9 @@ def learning_rate(stage: Stage, step: int, warmup: int) -> float:
 
 
 def train(task: Task, stages: list[Stage], settings: Settings) -> None:
-    """Run all stages, or what is left of them: a second call with the same `settings.out` resumes from the last checkpoint."""
+    """Run all stages, or what is left of them: a second call with the same `settings.out` resumes from the last
+    checkpoint.
+    """
     out = settings.out
     out.mkdir(parents=True, exist_ok=True)
     state_file = out / "state.pt"
@@ -100,7 +101,9 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
     if state_file.exists():
         state = torch.load(state_file, map_location=settings.device, weights_only=True)
         if state["plan"] != json.dumps(plan):
-            raise UserError(f"{state_file} belongs to a training with other stages; choose another --out or delete that folder")
+            raise UserError(
+                f"{state_file} belongs to a training with other stages; choose another --out or delete that folder"
+            )
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
@@ -109,7 +112,7 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
     total = sum(stage.steps for stage in stages)
     log = (out / "log.jsonl").open("a")
     bar = tqdm(total=total, initial=done, desc=task.name, unit="step")
-    autocast = torch.autocast(torch.device(settings.device).type, torch.bfloat16) if settings.bf16 else contextlib.nullcontext()
+    autocast = torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=settings.bf16)
     sums: dict[str, float] = {}
     began = time.monotonic()
 
@@ -137,7 +140,9 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
                 terms = task.losses(stage, rng)
             loss = sum(stage.weights[name] * terms[name] for name in stage.weights)
             if not torch.isfinite(loss):
-                raise RuntimeError(f"{task.name}: the loss is {loss.item()} at step {done} of stage {stage.name}; the last checkpoint is {state_file}")
+                raise RuntimeError(
+                    f"{task.name}: the loss is {loss.item()} at step {done}; lower the rate of stage {stage.name}"
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(weights, settings.clip)
@@ -150,8 +155,9 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
             bar.update()
             if done % 50 == 0 or done == total:
                 means = {name: round(value / (50 if done % 50 == 0 else done % 50), 6) for name, value in sums.items()}
-                rate = optimiser.param_groups[0]["lr"]
-                log.write(json.dumps({"step": done, "stage": stage.name, "lr": rate, "seconds": round(seconds + time.monotonic() - began, 1), **means}) + "\n")
+                rate, elapsed = optimiser.param_groups[0]["lr"], round(seconds + time.monotonic() - began, 1)
+                entry = {"step": done, "stage": stage.name, "lr": rate, "seconds": elapsed, **means}
+                log.write(json.dumps(entry) + "\n")
                 log.flush()
                 bar.set_postfix(stage=stage.name, loss=f"{means['loss']:.4f}")
                 sums = {}

@@ -24,11 +24,15 @@ def gradient_l1(output: Tensor, target: Tensor) -> Tensor:
 
 
 def fft_l1(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of the magnitudes of the orthonormal 2D Fourier transform, in float32 (LUA stages I to III)."""
+    """Mean absolute difference of the magnitudes of the orthonormal 2D Fourier transform, in float32 (LUA stages I to
+    III).
+    """
     spectra = (torch.fft.rfft2(x.float(), norm="ortho").abs() for x in (output, target))
     return l1(*spectra)
 
 
 def down_l1(output: Tensor, target: Tensor, factor: int) -> Tensor:
     """L1 after bicubic antialiased downsampling by `factor` (LUA stage II, consistency at low resolution)."""
-    return F.interpolate((output - target).float(), scale_factor=1 / factor, mode="bicubic", antialias=True).abs().mean()
+    return (
+        F.interpolate((output - target).float(), scale_factor=1 / factor, mode="bicubic", antialias=True).abs().mean()
+    )

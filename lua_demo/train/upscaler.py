@@ -1,7 +1,8 @@
 """Training of the two upscalers that the demo compares: LUA on latents, SwinIR on pixels, with the same trunk.
 
-Both see the same crops and learn both scales on one trunk against one target. LUA's input is the latent of the small image; SwinIR's is
-the decode of that latent, which is what it gets in the demo: the baseline has every advantage that LUA has.
+Both see the same crops and learn both scales on one trunk against one target. LUA's input is the latent of the small
+image; SwinIR's is the decode of that latent, which is what it gets in the demo: the baseline has every advantage that
+LUA has.
 """
 
 from __future__ import annotations
@@ -20,19 +21,31 @@ from lua_demo.train.loop import Stage, save_with_facts
 from lua_demo.weights import WEIGHTS_DIR, load_autoencoder, load_lua, load_swinir
 
 SCALES = (2, 4)
-TRUNK = dict(embed_dim=96, depths=(6, 6, 6), num_heads=(3, 3, 3), window_size=8, mlp_ratio=2, head_num_feat=64, scales=SCALES, residual="bicubic")
+TRUNK = dict(
+    embed_dim=128,
+    depths=(4, 4, 4),
+    num_heads=(4, 4, 4),
+    window_size=8,
+    mlp_ratio=2,
+    head_num_feat=64,
+    scales=SCALES,
+    residual="bicubic",
+)
 
+PIXEL = {"pixel_l1": 1.0, "gradient": 0.2, "pixel_fft": 0.02}
 LUA_STAGES = [
-    Stage("latent", 1500, {"latent_l1": 1.0, "latent_fft": 0.1}, lr=5e-4, batch=16, betas=(0.9, 0.995)),
-    Stage("pixel", 2500, {"latent_l1": 0.1, "pixel_l1": 1.0, "gradient": 0.5, "pixel_fft": 0.02}, lr=4e-4, batch=8),
+    Stage("latent", 500, {"latent_l1": 1.0, "latent_fft": 0.1}, lr=5e-4, betas=(0.9, 0.995)),
+    Stage("pixel", 2000, {**PIXEL, "latent_l1": 0.05}, lr=4e-4),
 ]
-SWINIR_STAGES = [Stage("pixel", 3000, {"pixel_l1": 1.0, "gradient": 0.5, "pixel_fft": 0.02}, lr=5e-4, crop=192, batch=4)]
+SWINIR_STAGES = [Stage("pixel", 1500, PIXEL, lr=5e-4, crop=96, batch=4)]
 
 
 class UpscalerTask:
     """`kind` is "lua" or "swinir"."""
 
-    def __init__(self, kind: str, crops: Crops, held_out: Tensor, autoencoder: str | None = None, init: str | None = None):
+    def __init__(
+        self, kind: str, crops: Crops, held_out: Tensor, autoencoder: str | None = None, init: str | None = None
+    ):
         self.name, self.crops, self.held_out = kind, crops, held_out
         self.vae = load_autoencoder(autoencoder or WEIGHTS_DIR / "embedded" / "autoencoder").requires_grad_(False)
         self.vae = self.vae.to(memory_format=torch.channels_last)
@@ -40,7 +53,6 @@ class UpscalerTask:
             self.model = load_lua(init) if init else LUA(in_chans=self.vae.latent_channels, **TRUNK)
         else:
             self.model = load_swinir(init) if init else SwinIR(**TRUNK)
-
 
     def losses(self, stage: Stage, rng: np.random.Generator) -> dict[str, Tensor]:
         self.vae.to(next(self.model.parameters()).device)

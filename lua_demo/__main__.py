@@ -1,0 +1,8 @@
+"""`python3 -m lua_demo`."""
+
+import sys
+
+from lua_demo.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Everything that the demo can run, as tables. The place to add things. No logic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from lua_demo import methods
+from lua_demo.upscalers import Upscaler, bicubic
+from lua_demo.vaes import EmbeddedVAE
+from lua_demo.weights import load_autoencoder, load_lua, load_swinir
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """A latent space and the networks that belong to it.
+
+    Attributes:
+        label: its name for people.
+        scales: what its upscalers are trained for.
+        roles: role -> folder of the weights, relative to the folder of all weights.
+    """
+
+    label: str
+    scales: tuple[int, ...]
+    roles: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One column of the comparison.
+
+    Attributes:
+        label, description: for people; the description is one sentence.
+        steps: its composition, of `methods`.
+        upscaler: key of `UPSCALERS`, or None.
+        needs_truth: made from the photo at the target size, so left out where the photo is smaller.
+        is_truth: the photo at the target size itself: what the others are measured against.
+        default: selected when the user chooses nothing.
+    """
+
+    label: str
+    description: str
+    steps: tuple[methods.Step, ...]
+    upscaler: str | None = None
+    needs_truth: bool = False
+    is_truth: bool = False
+    default: bool = True
+
+
+AUTOENCODER = "autoencoder"
+
+LATENT_SPACES: dict[str, LatentSpace] = {
+    "embedded": LatentSpace(
+        label="Embedded (f8, 16 channels, made for upscaling)",
+        scales=(2, 4),
+        roles={AUTOENCODER: "embedded/autoencoder", "lua": "embedded/lua", "swinir": "embedded/swinir"},
+    ),
+}
+
+# Upscalers with weights, by role, and those without.
+LOADERS: dict[str, Callable[[Path], nn.Module]] = {
+    AUTOENCODER: lambda source: EmbeddedVAE(load_autoencoder(source)),
+    "lua": load_lua,
+    "swinir": load_swinir,
+}
+WEIGHTLESS: dict[str, Upscaler] = {"bicubic": bicubic}
+
+METHODS: dict[str, Method] = {
+    "base": Method("Base, as decoded", "The base latent, decoded without upscaling.", methods.BASE),
+    "lua": Method("LUA (latent)", "LUA upscales the latent, then one decode.", methods.LATENT_UPSCALE, "lua"),
+    "swinir": Method("SwinIR (pixels)", "One decode, then SwinIR upscales pixels.", methods.PIXEL_UPSCALE, "swinir"),
+    "bicubic": Method(
+        "Bicubic latent", "Bicubic interpolation of the latent, then one decode.", methods.LATENT_UPSCALE, "bicubic"
+    ),
+    "native": Method(
+        "Native (original)", "The photo itself at the target size.", methods.ORIGINAL, needs_truth=True, is_truth=True
+    ),
+    "roundtrip": Method(
+        "Round trip", "The photo at the target size, encoded and decoded: the autoencoder's ceiling.",
+        methods.LARGE, needs_truth=True, default=False,
+    ),
+}  # fmt: skip
+
+MIN_SIZE, MAX_SIZE = 16, 2048

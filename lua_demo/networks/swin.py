@@ -1,0 +1,210 @@
+"""The SwinIR body with one or more upsampling heads: what LUA (latents) and SwinIR (pixels) share.
+
+Source: SwinIR (arXiv 2108.10257) and LUA (arXiv 2511.10629); parameter names are those of the published checkpoints.
+Tokens stay B x H x W x C from the first convolution to the last: a convolution gets a channels-last view, not a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lua_demo.networks.windows import WindowAttention, pad_by_reflection, relative_position_index, shift_masks
+from lua_demo.schema import UserError
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class SwinBlock(nn.Module):
+    """Window attention, then MLP, each with a LayerNorm before and a residual around; windows moved by `shift`."""
+
+    def __init__(self, dim: int, num_heads: int, window: int, shift: int, mlp_ratio: float):
+        super().__init__()
+        self.shift = shift
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = WindowAttention(dim, num_heads, window)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, round(dim * mlp_ratio))
+
+    def _attend_shifted(self, y: Tensor, bias: Tensor, masks: Tensor) -> Tensor:
+        window, shift = self.attn.window, self.shift
+        y = torch.roll(y, (-shift, -shift), dims=(1, 2))
+        rows = []
+        # One call per kind of window: a bias per window would be as large as all scores together.
+        for last_row, band in enumerate(y.split([y.shape[1] - window, window], dim=1)):
+            parts = enumerate(band.split([y.shape[2] - window, window], dim=2))
+            row = [self.attn(part, bias + masks[last_row, last]) for last, part in parts if part.numel()]
+            rows += [torch.cat(row, dim=2)] if row else []
+        return torch.roll(torch.cat(rows, dim=1), (shift, shift), dims=(1, 2))
+
+    def forward(self, x: Tensor, index: Tensor, masks: Tensor) -> Tensor:
+        """`index`: `relative_position_index`; `masks`: `shift_masks`, for the blocks with a shift."""
+        y, bias = self.norm1(x), self.attn.bias(index)
+        x = x + (self._attend_shifted(y, bias, masks) if self.shift else self.attn(y, bias))
+        return x + self.mlp(self.norm2(x))
+
+
+class ResidualGroup(nn.Module):
+    """RSTB: Swin blocks, every second one shifted, then a 3x3 convolution, with a residual around all."""
+
+    def __init__(self, dim: int, depth: int, num_heads: int, window: int, shift: int, mlp_ratio: float):
+        super().__init__()
+        blocks = [SwinBlock(dim, num_heads, window, shift if i % 2 else 0, mlp_ratio) for i in range(depth)]
+        self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor, index: Tensor, masks: Tensor) -> Tensor:
+        y = x
+        for block in self.residual_group["blocks"]:
+            y = block(y, index, masks)
+        return x + self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Head(nn.Module):
+    """Trunk features B x dim x h x w -> B x channels x (scale * h) x (scale * w), scale a power of two."""
+
+    def __init__(self, dim: int, features: int, channels: int, scale: int):
+        super().__init__()
+        self.conv_before = nn.Sequential(nn.Conv2d(dim, features, 3, padding=1), nn.LeakyReLU())
+        doublings = scale.bit_length() - 1
+        steps = [(nn.Conv2d(features, 4 * features, 3, padding=1), nn.PixelShuffle(2)) for _ in range(doublings)]
+        self.upsample = nn.Sequential(*(module for step in steps for module in step))
+        self.conv_last = nn.Conv2d(features, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_last(self.upsample(self.conv_before(x)))
+
+
+class PatchEmbed(nn.Module):
+    """Only a LayerNorm, as a patch is one pixel; a module because the published name is `patch_embed.norm`."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
+    """One Swin trunk at the input's resolution and one upsampling head per scale.
+
+    Args:
+        in_chans: channels of input and output.
+        embed_dim: channels of the trunk, a multiple of every entry of `num_heads`.
+        depths, num_heads: Swin blocks and attention heads of each residual group.
+        window_size: side of the attention windows.
+        mlp_ratio: hidden width of the MLPs / embed_dim.
+        head_num_feat: channels of the heads.
+        scales: factors that get a head, powers of two.
+        shift: move the windows of every second block by half a window. Published networks that were made with
+            `img_size <= window_size` do not.
+        residual: "bicubic" adds the bicubically upscaled input to the head's output (and starts from it: the heads'
+            last convolutions are zero); None, as published, does not.
+
+    Raises:
+        UserError: a scale that is not a power of two; an unknown `residual`; heads that do not divide `embed_dim`.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        embed_dim: int,
+        depths: Sequence[int],
+        num_heads: Sequence[int],
+        window_size: int,
+        mlp_ratio: float,
+        head_num_feat: int,
+        scales: Sequence[int],
+        shift: bool,
+        residual: str | None,
+    ):
+        super().__init__()
+        self.in_chans, self.window_size, self.scales, self.residual = in_chans, window_size, tuple(scales), residual
+        if residual not in (None, "bicubic"):
+            raise UserError(f'residual is {residual!r}; use None or "bicubic"')
+        if any(embed_dim % heads for heads in num_heads):
+            raise UserError(f"embed_dim {embed_dim} is no multiple of num_heads {list(num_heads)}; change one of them")
+        for scale in self.scales:
+            if scale < 2 or scale & (scale - 1):
+                raise UserError(f"a head for scale {scale} cannot be built; scales are powers of two, such as 2 and 4")
+        offset = window_size // 2 if shift else 0
+        self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
+        self.register_buffer("shift_masks", shift_masks(window_size, offset), persistent=False)
+        self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
+        self.patch_embed = PatchEmbed(embed_dim)
+        self.layers = nn.ModuleList(
+            ResidualGroup(embed_dim, depth, heads, window_size, offset, mlp_ratio)
+            for depth, heads in zip(depths, num_heads, strict=True)
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+        self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
+        self.heads = nn.ModuleDict({f"x{s}": Head(embed_dim, head_num_feat, in_chans, s) for s in self.scales})
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        if residual:
+            for head in self.heads.values():
+                nn.init.zeros_(head.conv_last.weight)
+                nn.init.zeros_(head.conv_last.bias)
+
+    @classmethod
+    def _from_pretrained(cls, *, strict: bool = True, **kwargs):
+        # The mixin's default is not strict: it would leave weights that are missing from the file at random values.
+        return super()._from_pretrained(strict=strict, **kwargs)
+
+    def _check(self, x: Tensor, scales: Iterable[int]) -> None:
+        name = type(self).__name__
+        for scale in scales:
+            if scale not in self.scales:
+                have = " or ".join(map(str, self.scales))
+                raise UserError(f"this {name} has no head for scale {scale}: choose {have}")
+        if x.ndim != 4 or x.shape[1] != self.in_chans:
+            shape = " x ".join(map(str, x.shape))
+            raise UserError(
+                f"this {name} takes B x {self.in_chans} x h x w, but the input is {shape}: "
+                f"{self.in_chans} channels are needed, or other weights"
+            )
+
+    def _trunk(self, x: Tensor) -> Tensor:
+        """B x in_chans x H x W, sides multiples of the window -> features B x embed_dim x H x W."""
+        shallow = self.conv_first(x)
+        tokens = self.patch_embed(shallow.permute(0, 2, 3, 1).contiguous())
+        for layer in self.layers:
+            tokens = layer(tokens, self.relative_position_index, self.shift_masks)
+        return self.conv_after_body(self.norm(tokens).permute(0, 3, 1, 2)) + shallow
+
+    def forward_scales(self, x: Tensor, scales: Iterable[int]) -> dict[int, Tensor]:
+        """Several scales from one pass through the trunk: scale -> the same as `forward(x, scale)`."""
+        scales = tuple(scales)
+        self._check(x, scales)
+        height, width = x.shape[-2:]
+        features = self._trunk(pad_by_reflection(x, self.window_size))
+        outputs = {}
+        for scale in scales:
+            out = self.heads[f"x{scale}"](features)[..., : height * scale, : width * scale]
+            if self.residual:
+                out = out + F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
+            outputs[scale] = out
+        return outputs
+
+    def forward(self, x: Tensor, scale: int) -> Tensor:
+        """B x in_chans x h x w with any h, w >= 1 -> B x in_chans x (scale * h) x (scale * w).
+
+        Raises:
+            UserError: no head for `scale`, or another number of channels.
+        """
+        return self.forward_scales(x, (scale,))[scale]

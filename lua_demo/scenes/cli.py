@@ -1,0 +1,101 @@
+"""`python3 -m lua_demo scenes`: pictures with captions, a contact sheet, the examples of the app."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from PIL import Image
+
+from lua_demo.scenes.render import render
+from lua_demo.scenes.scene import Scene, captions, sample_scene
+from lua_demo.schema import UserError
+
+_WIDE, _SQUARE = (2048, 1536), (2048, 2048)
+# The photos that the app offers.
+EXAMPLES = {
+    "mountain-lake": (Scene("lake", "grass", "clouds", "sunset", -58, 11, seed=1000), _WIDE),
+    "dunes": (Scene("dunes", "sand", "clouds", "sunset", -70, 11, palette="golden", seed=2004), _WIDE),
+    "misty-forest": (Scene("forest", "grass", "fog", "dawn", -62, 11, seed=3005), _SQUARE),
+    "alpine-meadow": (Scene("mountains", "grass", "clouds", "noon", 75, 36, seed=4003), _WIDE),
+    "islands": (Scene("sea", "grass", "clouds", "noon", -75, 40, seed=6000), _WIDE),
+    "milky-way": (Scene("lake", "snow", "clear", "night", 60, 20, moon=False, palette="azure", seed=5013), _WIDE),
+}
+_SHEET, _THUMBNAIL = 64, 192
+
+
+def scenes(count: int, seed: int) -> Iterator[Scene]:
+    """`count` random scenes; the first n are the same whatever `count`."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    for _ in range(count):
+        yield sample_scene(rng)
+
+
+def write_corpus(folder: Path, count: int, size: int, seed: int) -> None:
+    """Write `count` PNGs and captions.jsonl: a line per picture with its file, captions and scene."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "captions.jsonl").open("w", encoding="utf-8") as lines:
+        for k, scene in enumerate(scenes(count, seed)):
+            name = f"{k:06d}.png"
+            Image.fromarray(render(scene, size)).save(folder / name)
+            lines.write(json.dumps({"file": name, "captions": captions(scene), "scene": scene.to_dict()}) + "\n")
+
+
+def write_sheet(path: Path, seed: int, count: int = _SHEET, size: int = _THUMBNAIL) -> None:
+    """Write `count` scenes as one picture. Thumbnails are rendered at twice their size."""
+    across = int(np.ceil(np.sqrt(count)))
+    sheet = Image.new("RGB", (across * size, -(-count // across) * size))
+    for k, scene in enumerate(scenes(count, seed)):
+        sheet.paste(Image.fromarray(render(scene, 2 * size)).reduce(2), (k % across * size, k // across * size))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def write_examples(folder: Path) -> None:
+    """Write EXAMPLES as JPEG, quality 95, without chroma subsampling."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (scene, size) in EXAMPLES.items():
+        Image.fromarray(render(scene, size)).save(folder / f"{name}.jpg", quality=95, subsampling=0, optimize=True)
+        print(folder / f"{name}.jpg")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Raises:
+        UserError: for options that make no picture.
+    """
+    parser = _Parser(prog="python3 -m lua_demo scenes", description="Render procedural landscapes with captions.")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write PNGs and captions.jsonl here")
+    parser.add_argument("--count", type=int, default=16, help="number of scenes (default 16)")
+    parser.add_argument("--size", type=int, default=512, help="side in pixels (default 512)")
+    parser.add_argument("--seed", type=int, default=0, help="which scenes (default 0)")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help=f"write {_SHEET} scenes as one picture here")
+    parser.add_argument("--examples", type=Path, metavar="DIR", help="write the app's example photos here")
+    options = parser.parse_args(argv)
+    if not (options.out or options.sheet or options.examples):
+        raise UserError("Nothing to write: give --out DIR, --sheet PNG or --examples DIR.")
+    if options.count < 1:
+        raise UserError(f"--count {options.count} makes no picture: give 1 or more.")
+    if not 16 <= options.size <= 8192:
+        raise UserError(f"--size {options.size} is out of range: give 16 to 8192 pixels.")
+    if options.seed < 0:
+        raise UserError(f"--seed {options.seed} is negative: give 0 or more.")
+    if options.out:
+        write_corpus(options.out, options.count, options.size, options.seed)
+    if options.sheet:
+        write_sheet(options.sheet, options.seed)
+    if options.examples:
+        write_examples(options.examples)
+    return 0

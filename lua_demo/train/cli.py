@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         help="trained autoencoder (folder or hub id) for lua and swinir; default: the shipped one",
     )
     result.add_argument("--init", default=None, help="folder or hub id of a model of the same kind to start from")
+    result.add_argument("--stages", help="run only these stages, by name, comma-separated")
     result.add_argument("--steps", type=int, help="total steps; the stages keep their shares")
     result.add_argument("--batch", type=int, help="crops per step in every stage")
     result.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -59,6 +60,12 @@ def main(argv: list[str]) -> int:
     stages = {"autoencoder": autoencoder.STAGES, "lua": upscaler.LUA_STAGES, "swinir": upscaler.SWINIR_STAGES}[
         args.what
     ]
+    if args.stages:
+        by_name = {stage.name: stage for stage in stages}
+        for name in args.stages.split(","):
+            if name not in by_name:
+                raise UserError(f"{args.what} has no stage {name!r}; choose from {', '.join(by_name)}")
+        stages = [by_name[name] for name in args.stages.split(",")]
     if args.steps:
         total = sum(stage.steps for stage in stages)
         stages = [dataclasses.replace(stage, steps=max(1, stage.steps * args.steps // total)) for stage in stages]

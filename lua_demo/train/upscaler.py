@@ -32,10 +32,13 @@ TRUNK = dict(
     residual="bicubic",
 )
 
-PIXEL = {"pixel_l1": 1.0, "gradient": 0.2, "pixel_fft": 0.02}
+LATENT_TERMS = {"latent_l1": L.l1, "latent_fft": L.fft_l1}
+PIXEL_TERMS = {"pixel_l1": L.l1, "gradient": L.gradient_l1, "pixel_fft": L.fft_l1}
+
+PIXEL = {"pixel_l1": 1.0, "gradient": 0.2}
 LUA_STAGES = [
     Stage("latent", 500, {"latent_l1": 1.0, "latent_fft": 0.1}, lr=5e-4, betas=(0.9, 0.995)),
-    Stage("pixel", 2000, {**PIXEL, "latent_l1": 0.05}, lr=4e-4),
+    Stage("pixel", 4000, {**PIXEL, "latent_l1": 0.05}, lr=4e-4, batch=4),
 ]
 SWINIR_STAGES = [Stage("pixel", 1500, PIXEL, lr=5e-4, crop=96, batch=4)]
 
@@ -55,33 +58,32 @@ class UpscalerTask:
             self.model = load_swinir(init) if init else SwinIR(**TRUNK)
 
     def losses(self, stage: Stage, rng: np.random.Generator) -> dict[str, Tensor]:
-        self.vae.to(next(self.model.parameters()).device)
-        image = self.crops.batch(stage.batch, stage.crop, rng).to(next(self.model.parameters()).device)
-        only_latent = not {"pixel_l1", "gradient", "pixel_fft"} & stage.weights.keys()
-        terms: dict[str, Tensor] = {}
-
-        def add(name: str, value: Tensor) -> None:
-            terms[name] = terms.get(name, 0.0) + value / len(SCALES)
-
+        """The terms that `stage` weights, averaged over the scales: those of `LATENT_TERMS` and of `PIXEL_TERMS`."""
+        device = next(self.model.parameters()).device
+        self.vae.to(device)
+        image = self.crops.batch(stage.batch, stage.crop, rng).to(device, memory_format=torch.channels_last)
+        latent_terms, pixel_terms = (
+            {name: term for name, term in terms.items() if name in stage.weights}
+            for terms in (LATENT_TERMS, PIXEL_TERMS)
+        )
         with torch.no_grad():
-            target = self.vae.encode(image) if self.name == "lua" else None
+            target = self.vae.encode(image) if latent_terms else None
+        totals = dict.fromkeys(stage.weights, 0.0)
         for scale in SCALES:
             with torch.no_grad():
                 latent = self.vae.encode(shrink(image, scale))
-                small = None if self.name == "lua" else self.vae.decode(latent).float().clamp(0, 1)
             if self.name == "lua":
                 upscaled = self.model(latent, scale)
-                add("latent_l1", L.l1(upscaled, target))
-                add("latent_fft", L.fft_l1(upscaled, target))
-                if only_latent:
-                    continue
-                output = self.vae.decode(upscaled)
+                output = self.vae.decode(upscaled) if pixel_terms else None
             else:
-                output = self.model(small, scale)
-            add("pixel_l1", L.l1(output, image))
-            add("pixel_fft", L.fft_l1(output, image))
-            add("gradient", L.gradient_l1(output, image))
-        return terms
+                with torch.no_grad():
+                    small = self.vae.decode(latent).float().clamp(0, 1)
+                upscaled, output = None, self.model(small, scale)
+            for name, term in latent_terms.items():
+                totals[name] = totals[name] + term(upscaled, target) / len(SCALES)
+            for name, term in pixel_terms.items():
+                totals[name] = totals[name] + term(output, image) / len(SCALES)
+        return totals
 
     @torch.no_grad()
     def sample(self, model: torch.nn.Module) -> np.ndarray:

@@ -1,0 +1,221 @@
+"""The page's endpoint, driven by gradio_client over HTTP, and its handlers: real engine, toy weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import psutil
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from lua_demo.engine import Engine
+from lua_demo.schema import Environment, Request, Result, Span
+from lua_demo.ui.handlers import Handlers
+from lua_demo.ui.page import build_demo, launch_options
+from lua_demo.ui.timing_view import timing_html
+
+ROOT = Path(__file__).resolve().parent.parent
+METHODS = ["base", "lua", "swinir", "bicubic", "native"]
+
+
+@pytest.fixture(scope="module")
+def client(toy_weights, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
+        demo = build_demo(Engine("cpu", weights=toy_weights))
+        _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+        yield Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+        demo.close()
+
+
+def call(client: Client, image: Path | None, **changes):
+    settings = {"scale": 2, "methods": METHODS, "size": 64, "seed": 0, **changes}
+    return client.submit(image=handle_file(image) if image else None, **settings, api_name="/compare")
+
+
+def test_last_answer_is_complete_and_lossless(client, photo, toy_weights):
+    path = photo(160, 120)
+    status, panes, timing, files = call(client, path).result()
+    request = Request(str(path), 2, 64, tuple(METHODS))
+    expected = {
+        event.method: event.image
+        for event in Engine("cpu", weights=toy_weights).compare(request)
+        if isinstance(event, Result)
+    }
+    assert status["state"] == "done"
+    assert [pane["key"] for pane in panes] == METHODS
+    for pane in panes:
+        assert np.array_equal(np.asarray(Image.open(pane["image"])), expected[pane["key"]])
+    assert "Time per stage" in timing and "PSNR" in timing
+    by_name = {Path(file).name: file for file in files}
+    assert set(by_name) == {*(f"{method}.png" for method in METHODS), "results.json"}
+    for method in METHODS:
+        with Image.open(by_name[f"{method}.png"]) as picture:
+            assert np.array_equal(np.asarray(picture), expected[method])
+            assert json.loads(picture.text["lua_demo"])["method"] == method
+    document = json.loads(Path(by_name["results.json"]).read_text())
+    assert document["scale"] == 2 and list(document["methods"]) == METHODS
+
+
+def test_results_arrive_one_by_one(client, photo):
+    job = call(client, photo(96, 96), methods=["base", "lua", "bicubic"])
+    job.result()
+    counts = [
+        sum(pane["image"] is not None for pane in panes) for _, panes, *_ in job.outputs() if isinstance(panes, list)
+    ]
+    assert counts == sorted(counts) and {1, 2, 3} <= set(counts)
+    texts = [status["text"] for status, *_ in job.outputs()]
+    assert any("upscale, 1 of 3 done" in text for text in texts)
+
+
+def test_method_without_original_says_why(client, photo):
+    _, panes, timing, files = call(client, photo(70, 60), methods=["lua", "native"]).result()
+    assert panes[1]["image"] is None and "70 x 60" in panes[1]["detail"]
+    assert "left out" in timing and not any("native" in file for file in files)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scale": 3}, "scale 3 "),
+        ({"scale": "2; rm"}, "scale '2; rm'"),
+        ({"methods": ["base", "magic"]}, "method 'magic'"),
+        ({"methods": []}, "no method"),
+        ({"size": 10**9}, "size 1000000000"),
+        ({"size": 63.5}, "size 63.5"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_bad_values_are_refused_in_the_engines_words(client, photo, changes, words):
+    with pytest.raises(AppError) as caught:
+        call(client, photo(96, 96), **changes).result()
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "content"), [("notes.png", b"not a picture"), ("empty.png", b"")])
+def test_bad_files_are_refused_by_name(client, tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(AppError, match=name):
+        call(client, path).result()
+
+
+def test_no_photo(client):
+    with pytest.raises(AppError, match="No photo yet"):
+        call(client, None).result()
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_files_of_the_server_are_out_of_reach(client, photo, meta):
+    # By hand: gradio_client would upload the file instead of naming it.
+    data = json.dumps({"data": [{"path": str(photo(96, 96)), **meta}, 2, ["base"], 64, 0]}).encode()
+    url = f"{client.src}gradio_api/call/compare"
+    post = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    event = json.load(urllib.request.urlopen(post))["event_id"]
+    answer = urllib.request.urlopen(f"{url}/{event}").read().decode()
+    assert "event: error" in answer and "event: complete" not in answer
+
+
+def test_the_upload_itself_reaches_the_engine(client, tmp_path):
+    picture = Image.fromarray(np.tile(np.arange(96, dtype=np.uint8)[None, :, None], (64, 1, 3)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera held upright: shown turned by 90 degrees
+    path = tmp_path / "upright.jpg"
+    picture.save(path, exif=exif)
+    _, panes, _, files = call(client, path, methods=["base"], size=48).result()
+    assert panes[0]["detail"].startswith("32 × 48 px")
+    document = json.loads(Path(files[-1]).read_text())
+    assert document["source"]["bytes"] == path.stat().st_size
+
+
+def test_only_compare_is_public(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert list(endpoints) == ["/compare"]
+    names = [parameter["parameter_name"] for parameter in endpoints["/compare"]["parameters"]]
+    assert names == ["image", "scale", "methods", "size", "seed"]
+
+
+def test_stop_keeps_what_is_finished(engine, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    handlers, session = Handlers(engine), gr.Request(session_hash="a")
+    answers = handlers.compare(str(photo(96, 96)), 2, METHODS, 64, 0, session)
+    for status, *_ in answers:
+        if status.done == 1:
+            break
+    button = threading.Thread(target=handlers.stop, args=(session,))
+    handlers.runs["a"].stop.set()  # the button's thread may be late; the run is to stop at its next step either way
+    button.start()
+    *_, (status, panes, timing, files) = answers
+    button.join(10)
+    assert not button.is_alive()
+    assert (status.state, status.text) == ("stopped", "Stopped. 1 of 5 finished.")
+    assert [bool(pane.file) for pane in panes] == [True, False, False, False, False]
+    assert "Base" in timing and [Path(file).name for file in files] == ["base.png", "results.json"]
+    assert not handlers.runs
+
+
+def test_stop_with_nothing_running(engine):
+    assert Handlers(engine).stop(gr.Request(session_hash="a")).state == "stopped"
+
+
+def test_sessions_stop_only_their_own_run(engine, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    handlers = Handlers(engine)
+    answers = handlers.compare(str(photo(96, 96)), 2, ["base"], 64, 0, gr.Request(session_hash="a"))
+    next(answers)
+    handlers.stop(gr.Request(session_hash="b"))
+    assert list(answers)[-1][0].state == "done"
+
+
+def test_timing_escapes_and_shares_one_scale():
+    spans = Span("encode", 0.1, 0, shared=True), Span("<b>", 0.3, 2**20, cold=True)
+    picture = np.zeros((4, 6, 3), np.uint8)
+    fast = Result("a", "<i>fast", picture, spans[:1], {"psnr": 30.0, "ms_ssim": None})
+    slow = Result("b", "slow", picture, spans, notes=("<script>",))
+    html = timing_html([fast, slow], Environment("cpu", "float32", {"lua": "<x>"}))
+    assert [part for part in ("<i>fast", "<b> 0.3", "<script>", "<x>") if part in html] == []
+    assert "&lt;i&gt;fast" in html and "&lt;b&gt; 0.3" in html
+    assert html.count("flex-grow:250.000") == 2  # 0.1 s of 0.4 s, in both bars
+    assert "30.00" in html and "shared" in html and "first run" in html and "6 × 4" in html
+
+
+def test_importing_the_page_writes_nothing():
+    before = set((ROOT / "lua_demo" / "ui").iterdir())
+    subprocess.run([sys.executable, "-B", "-c", "import lua_demo.ui.page"], cwd=ROOT, check=True)
+    assert set((ROOT / "lua_demo" / "ui").iterdir()) == before
+
+
+def test_app_serves_this_machine_only_and_offline(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    dead_proxy = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")}
+    environment = {**os.environ, **dead_proxy, "no_proxy": "127.0.0.1,localhost", "HF_HUB_OFFLINE": "1"}
+    environment |= {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(tmp_path)}
+    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            assert app.poll() is None, "app.py ended"
+            try:
+                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/").read().decode()
+                break
+            except OSError:
+                time.sleep(0.1)
+        assert "Upscale the latent, or the pixels?" in page
+        addresses = {c.laddr.ip for c in psutil.Process(app.pid).net_connections() if c.status == psutil.CONN_LISTEN}
+        assert addresses == {"127.0.0.1"}
+    finally:
+        app.terminate()
+        app.wait(30)

@@ -11,12 +11,12 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from PIL import Image
 
 import lua_demo
 from lua_demo import evaluate, images, report
+from lua_demo.arguments import Parser
 from lua_demo.catalog import METHODS
 from lua_demo.engine import Engine
 from lua_demo.placement import DTYPES
@@ -27,13 +27,6 @@ DELEGATED = {
     "train": ("lua_demo.train.cli", "train one of the embedded networks (see: train --help)"),
     "scenes": ("lua_demo.scenes", "render landscapes as test pictures (see: scenes --help)"),
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors are one line, and handled where all others are."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def parser() -> Parser:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "lua_demo"
 # Modules (or packages) by height; each may import those below it, and those of its own row.
 LAYERS = [
     {"schema"},
-    {"methods", "timing", "cancel", "images", "placement"},
+    {"arguments", "methods", "timing", "cancel", "images", "placement"},
     {"networks"},
     {"weights"},
     {"", "scenes"},

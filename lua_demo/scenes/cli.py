@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from PIL import Image
 
+from lua_demo.arguments import Parser
 from lua_demo.scenes.render import render
 from lua_demo.scenes.scene import Scene, captions, sample_scene
 from lua_demo.schema import UserError
@@ -63,20 +62,13 @@ def write_examples(folder: Path) -> None:
         print(folder / f"{name}.jpg")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
     Raises:
         UserError: for options that make no picture.
     """
-    parser = _Parser(prog="python3 -m lua_demo scenes", description="Render procedural landscapes with captions.")
+    parser = Parser(prog="lua_demo scenes", description="Render procedural landscapes with captions.")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write PNGs and captions.jsonl here")
     parser.add_argument("--count", type=int, default=16, help="number of scenes (default 16)")
     parser.add_argument("--size", type=int, default=512, help="side in pixels (default 512)")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import platform
 from pathlib import Path
 
 import torch
 
+from lua_demo.arguments import Parser
 from lua_demo.images import list_images, load_photo, to_tensor
 from lua_demo.schema import UserError
 from lua_demo.train import autoencoder, upscaler
@@ -19,12 +19,7 @@ from lua_demo.weights import load_autoencoder
 WHAT = ("autoencoder", "lua", "swinir")
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise UserError(f"train: {message}; see python3 -m lua_demo train --help")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     result = Parser(prog="lua_demo train", description=__doc__)
     result.add_argument("what", choices=WHAT)
     result.add_argument("--images", required=True, type=Path, help="folder of photos to train on")

@@ -1,0 +1,75 @@
+"""The weights that are shipped: they load, they have cards, and they are worth showing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lua_demo import evaluate
+from lua_demo.catalog import LATENT_SPACES, LOADERS
+from lua_demo.engine import Engine
+from lua_demo.weights import WEIGHTS_DIR, load_autoencoder, load_lua, load_swinir
+
+KODAK = Path(__file__).resolve().parents[2] / "shared" / "data" / "kodak"
+EMBEDDED = WEIGHTS_DIR / "embedded"
+
+
+@pytest.mark.parametrize("space", LATENT_SPACES)
+def test_every_row_of_the_catalog_loads_and_has_a_card(space):
+    for role, folder in LATENT_SPACES[space].roles.items():
+        LOADERS[role](WEIGHTS_DIR / folder)
+        card = (WEIGHTS_DIR / folder / "README.md").read_text(encoding="utf-8")
+        for heading in ("## What it is", "## Training data", "## Training", "## Numbers", "## Limits"):
+            assert heading in card, f"{folder}: the card has no {heading!r}"
+        assert json.loads((WEIGHTS_DIR / folder / "training.json").read_text())["steps"] > 0
+
+
+def test_weights_stay_small_and_safe():
+    files = [path for path in WEIGHTS_DIR.rglob("*") if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}]
+    assert {path.suffix for path in files} == {".safetensors"}
+    assert sum(path.stat().st_size for path in files) < 120e6
+
+
+def test_lua_and_swinir_have_the_same_trunk():
+    def trunk(model):
+        outside = ("heads.", "conv_first.")
+        return {name: p.shape for name, p in model.named_parameters() if not name.startswith(outside)}
+
+    lua, swinir = load_lua(EMBEDDED / "lua"), load_swinir(EMBEDDED / "swinir")
+    assert trunk(lua) == trunk(swinir)
+    assert 2e6 <= sum(p.numel() for p in lua.parameters()) <= 10e6
+    assert lua.scales == swinir.scales == (2, 4)
+
+
+def test_latents_are_normalised():
+    photo = evaluate.images.load_photo(WEIGHTS_DIR.parent / "examples" / "mountain-lake.jpg").resize((512, 384))
+    latent = load_autoencoder(EMBEDDED / "autoencoder").encode(evaluate.images.to_tensor(photo))
+    assert latent.shape == (1, 16, 48, 64)
+    assert 0.5 < latent.std().item() < 1.6
+
+
+def test_decoder_stays_under_its_budget():
+    """Operations of the decode at 1024 x 1024, counted: the decoder, not LUA, is the cost of the LUA path."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = load_autoencoder(EMBEDDED / "autoencoder").to("meta")
+        with FlopCounterMode(display=False) as counter:
+            model.decode(torch.empty(1, 16, 128, 128))
+    assert counter.get_total_flops() < 400e9
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not KODAK.is_dir(), reason="needs the development data beside the checkout (../shared)")
+def test_lua_beats_the_baselines_on_kodak(tmp_path):
+    """The floors of the first version, on a quarter of the set (evaluate gives the whole)."""
+    for path in sorted(KODAK.glob("*.png"))[::4]:
+        (tmp_path / path.name).symlink_to(path)
+    result = evaluate.evaluate(Engine(), tmp_path, methods=("roundtrip", "base", "bicubic", "lua"))
+    psnr = {(scale, method): result.mean(scale, method, "psnr") for scale in (2, 4) for method in result.values[2]}
+    assert psnr[2, "roundtrip"] >= 28.5
+    assert psnr[2, "lua"] >= psnr[2, "base"] + 0.3
+    assert psnr[2, "lua"] >= psnr[2, "bicubic"] + 2
+    assert result.mean(2, "lua", "ms_ssim") > result.mean(2, "base", "ms_ssim")
+    assert psnr[4, "lua"] >= psnr[4, "base"]

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from lua_demo import LUA, SwinIR, load_lua, load_swinir
 from lua_demo.networks import swin
+from lua_demo.networks.skip import LinearSkip
 from lua_demo.networks.swin import SwinBlock
 from lua_demo.networks.windows import pad_by_reflection, relative_position_index, shift_masks
 from lua_demo.schema import UserError
@@ -231,3 +232,25 @@ def test_what_cannot_be_done_is_refused_in_one_line(call, words):
     message = str(error.value)
     assert "\n" not in message
     assert [word for word in words if word not in message] == []
+
+
+def test_linear_skip_starts_as_repetition():
+    x = torch.randn(2, 3, 5, 4)
+    torch.testing.assert_close(LinearSkip(3, 2)(x), x.repeat_interleave(2, -1).repeat_interleave(2, -2))
+
+
+def test_fit_finds_the_linear_upscaler_that_made_the_targets():
+    torch.manual_seed(0)
+    teacher, pupil = LinearSkip(3, 2), LinearSkip(3, 2)
+    torch.nn.init.normal_(teacher.conv.weight)
+    torch.nn.init.normal_(teacher.conv.bias)
+    inputs = [torch.randn(2, 3, 16, 16) for _ in range(3)]
+    pupil.fit((x, teacher(x).detach()) for x in inputs)
+    torch.testing.assert_close(pupil.conv.weight, teacher.conv.weight, atol=1e-3, rtol=0)
+    torch.testing.assert_close(pupil.conv.bias, teacher.conv.bias, atol=1e-3, rtol=0)
+
+
+def test_untrained_network_with_a_linear_residual_is_its_skip():
+    model = toy(residual="linear")
+    x = torch.randn(1, model.in_chans, 7, 9)
+    torch.testing.assert_close(model(x, 4), model.skips["x4"](x))

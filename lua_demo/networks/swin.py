@@ -13,6 +13,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.networks.skip import LinearSkip
 from lua_demo.networks.windows import WindowAttention, pad_by_reflection, relative_position_index, shift_masks
 from lua_demo.schema import UserError
 
@@ -111,8 +112,9 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         scales: factors that get a head, powers of two.
         shift: move the windows of every second block by half a window. Published networks that were made with
             `img_size <= window_size` do not.
-        residual: "bicubic" adds the bicubically upscaled input to the head's output (and starts from it: the heads'
-            last convolutions are zero); None, as published, does not.
+        residual: what is added to the head's output, and what training starts from, as the heads' last convolutions are
+            then zero: "bicubic", the input enlarged bicubically; "linear", the input enlarged by a learned 3x3
+            convolution (`LinearSkip`); None, as published, nothing.
 
     Raises:
         UserError: a scale that is not a power of two; an unknown `residual`; heads that do not divide `embed_dim`.
@@ -133,8 +135,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
     ):
         super().__init__()
         self.in_chans, self.window_size, self.scales, self.residual = in_chans, window_size, tuple(scales), residual
-        if residual not in (None, "bicubic"):
-            raise UserError(f'residual is {residual!r}; use None or "bicubic"')
+        if residual not in (None, "bicubic", "linear"):
+            raise UserError(f'residual is {residual!r}; use None, "bicubic" or "linear"')
         if any(embed_dim % heads for heads in num_heads):
             raise UserError(f"embed_dim {embed_dim} is no multiple of num_heads {list(num_heads)}; change one of them")
         for scale in self.scales:
@@ -152,6 +154,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         self.heads = nn.ModuleDict({f"x{s}": Head(embed_dim, head_num_feat, in_chans, s) for s in self.scales})
+        if residual == "linear":
+            self.skips = nn.ModuleDict({f"x{s}": LinearSkip(in_chans, s) for s in self.scales})
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -196,8 +200,10 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         outputs = {}
         for scale in scales:
             out = self.heads[f"x{scale}"](features)[..., : height * scale, : width * scale]
-            if self.residual:
+            if self.residual == "bicubic":
                 out = out + F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
+            elif self.residual == "linear":
+                out = out + self.skips[f"x{scale}"](x)
             outputs[scale] = out
         return outputs
 

@@ -14,7 +14,7 @@ from lua_demo.schema import UserError
 from lua_demo.train import autoencoder, upscaler
 from lua_demo.train.data import Crops
 from lua_demo.train.loop import Settings, train
-from lua_demo.weights import load_autoencoder
+from lua_demo.weights import load_autoencoder, load_lua
 
 WHAT = ("autoencoder", "lua", "swinir")
 
@@ -38,6 +38,7 @@ def parser() -> Parser:
         help="trained autoencoder (folder or hub id) for lua and swinir; default: the shipped one",
     )
     result.add_argument("--init", default=None, help="folder or hub id of a model of the same kind to start from")
+    result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
     result.add_argument("--stages", help="run only these stages, by name, comma-separated")
     result.add_argument("--steps", type=int, help="total steps; the stages keep their shares")
     result.add_argument("--batch", type=int, help="crops per step in every stage")
@@ -70,7 +71,9 @@ def main(argv: list[str]) -> int:
     crops = Crops(args.images, smallest=max(stage.crop for stage in stages))
     held_out = sample_crops(args.samples or args.images)
     if args.what == "autoencoder":
-        task = autoencoder.AutoencoderTask(crops, held_out, load_autoencoder(args.init) if args.init else None)
+        start = load_autoencoder(args.init) if args.init else None
+        lua = load_lua(args.lua) if args.lua else None
+        task = autoencoder.AutoencoderTask(crops, held_out, start, lua)
     else:
         task = upscaler.UpscalerTask(args.what, crops, held_out, args.autoencoder, args.init)
     device = (

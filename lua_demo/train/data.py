@@ -26,6 +26,7 @@ class Crops:
     """
 
     def __init__(self, folder: str | Path, smallest: int = 256):
+        self.smallest = smallest
         self.names: list[str] = []
         self.large: list[np.ndarray] = []
         self.small: list[np.ndarray] = []

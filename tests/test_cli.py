@@ -106,11 +106,14 @@ def test_delegated_commands_report_in_the_same_way(capsys, tmp_path):
 
 
 def test_interrupt(compare, photo, capsys):
+    # A program that was started in the background inherits an ignored SIGINT; the shell's Ctrl-C is what is meant here.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     hook = register_module_forward_pre_hook(lambda module, args: signal.raise_signal(signal.SIGINT))
     try:
         assert main([*compare, "--image", str(photo(40, 40))]) == 130
     finally:
         hook.remove()
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "lua_demo: interrupted\n"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
@@ -29,10 +28,3 @@ def fft_l1(output: Tensor, target: Tensor) -> Tensor:
     """
     spectra = (torch.fft.rfft2(x.float(), norm="ortho").abs() for x in (output, target))
     return l1(*spectra)
-
-
-def down_l1(output: Tensor, target: Tensor, factor: int) -> Tensor:
-    """L1 after bicubic antialiased downsampling by `factor` (LUA stage II, consistency at low resolution)."""
-    return (
-        F.interpolate((output - target).float(), scale_factor=1 / factor, mode="bicubic", antialias=True).abs().mean()
-    )

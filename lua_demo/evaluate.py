@@ -6,6 +6,7 @@ It reads the engine's own stream, so the numbers are those that the page and `co
 from __future__ import annotations
 
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,15 +18,20 @@ import numpy as np
 from tqdm import tqdm
 
 from lua_demo import images, metrics
-from lua_demo.catalog import METHODS
+from lua_demo.catalog import AUTOENCODER, LATENT_SPACES, LOADERS, METHODS, LatentSpace, Method
 from lua_demo.engine import Engine
+from lua_demo.methods import DECODE
 from lua_demo.report import METRICS, format_metric, markdown_table
 from lua_demo.schema import Request, Result, UserError
+from lua_demo.vaes import SPACES, VAE, load_network, name_of
 from lua_demo.validate import validated
+from lua_demo.weights import fingerprint
 
 ORDER = ("roundtrip", "base", "bicubic", "swinir", "lua")
 LABELS = {"base": "Base, then bicubic (pixels)"}
 DIFFERENCES = [("lua", "base"), ("lua", "bicubic"), ("lua", "swinir")]
+STRIDE, WINDOW = 8, 8
+"""Pixels per latent cell, and input cells (LUA) or pixels (SwinIR) per attention window, of all shipped networks."""
 
 
 @dataclass
@@ -42,6 +48,11 @@ class Evaluation:
         values = [entry.get(name) for entry in self.values[scale].get(method, {}).values()]
         return fmean(values) if values and None not in values else None
 
+    def difference(self, scale: int, one: str, other: str, name: str) -> float | None:
+        """Average of `one` minus that of `other`; None where either is missing."""
+        values = [self.mean(scale, method, name) for method in (one, other)]
+        return None if None in values else values[0] - values[1]
+
     def to_json(self) -> dict[str, Any]:
         names = [*METRICS, "seconds"]
         return {
@@ -50,6 +61,14 @@ class Evaluation:
             "skipped": self.skipped,
             "averages": {
                 scale: {method: {name: self.mean(scale, method, name) for name in names} for method in methods}
+                for scale, methods in self.values.items()
+            },
+            "differences": {
+                scale: {
+                    f"{one} - {other}": {name: self.difference(scale, one, other, name) for name in names}
+                    for one, other in DIFFERENCES
+                    if one in methods and other in methods
+                }
                 for scale, methods in self.values.items()
             },
             "per_image": self.values,
@@ -62,7 +81,7 @@ def evaluate(
     scales: Sequence[int] = (2, 4),
     crop: int = 512,
     methods: Sequence[str] = ORDER,
-    with_vif: bool = False,
+    space: str = "embedded",
 ) -> Evaluation:
     """Centre-crop every photo of `folder` to crop x crop, compare at a base of crop / scale.
 
@@ -74,7 +93,7 @@ def evaluate(
     for scale in scales:
         if scale < 1 or crop % scale:
             raise UserError(f"crop {crop} is not a multiple of scale {scale}; choose a crop such as 512")
-        validated(Request(str(files[0]), scale, crop // scale, tuple(methods)))
+        validated(Request(str(files[0]), scale, crop // scale, tuple(methods), space=space))
     result = Evaluation(crop, values={scale: defaultdict(dict) for scale in scales})
     bar = tqdm(total=len(files) * len(scales), unit="run", disable=None)
     with tempfile.TemporaryDirectory(prefix="lua_demo_") as temporary, bar:
@@ -89,19 +108,72 @@ def evaluate(
             images.save_png(truth, source)
             for scale in scales:
                 bar.set_postfix(image=path.name, scale=scale)
-                request = Request(str(source), scale, crop // scale, tuple(methods))
-                for event in engine.compare(request):
-                    if isinstance(event, Result) and event.image is not None and event.metrics is not None:
-                        entry = {**event.metrics, "seconds": event.seconds}
-                        if with_vif:
-                            entry["vif"] = metrics.vif(images.enlarge(event.image, (crop, crop)), truth)
-                        result.values[scale][event.method][path.name] = entry
+                request = Request(str(source), scale, crop // scale, tuple(methods), space=space)
+                for method, entry in _measured(engine, request, truth).items():
+                    result.values[scale][method][path.name] = entry
                 bar.update()
             result.images.append(path.name)
     if not result.images:
         reason = next(iter(result.skipped.values()))
         raise UserError(f"no photo in {folder} could be used ({reason}); choose a smaller --crop")
     return result
+
+
+def _measured(engine: Engine, request: Request, truth: np.ndarray) -> dict[str, dict[str, float | None]]:
+    """Method -> the engine's metrics, those of `metrics.further`, and `seconds`."""
+    events = (event for event in engine.compare(request) if isinstance(event, Result))
+    results = {event.method: event for event in events if event.image is not None}
+    base = results["base"].image if "base" in results else None
+    entries = {}
+    for method, made in results.items():
+        if made.metrics is not None:
+            shown = images.enlarge(made.image, (truth.shape[1], truth.shape[0]))
+            more = metrics.further(shown, truth, base, seams(METHODS[method], request.scale))
+            entries[method] = {**made.metrics, **more, "seconds": made.seconds}
+    return entries
+
+
+def seams(method: Method, scale: int) -> tuple[int, ...]:
+    """Periods in px of the output at which `method` could leave lines: the latent's cells, the upscaler's windows.
+
+    Windows count twice per side: every second block moves them by half.
+    """
+    on_latents = any(step.enlarges for step in method.steps[: method.steps.index(DECODE)])
+    cells = STRIDE if on_latents else STRIDE * scale
+    if method.upscaler not in LOADERS:
+        return (cells,)
+    return cells, WINDOW // 2 * scale * (STRIDE if on_latents else 1)
+
+
+def add_space_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--space", default="embedded", choices=SPACES, help="latent space (default: %(default)s)")
+    parser.add_argument("--vae", help="its autoencoder: a folder, file or hub id (default: as in train)")
+    parser.add_argument("--lua", help="LUA of that space: a folder, file or hub id (default: the shipped one)")
+    parser.add_argument("--swinir", help="SwinIR to compare with (default: the shipped one)")
+
+
+def use_space(engine: Engine, args: Namespace) -> dict[str, str]:
+    """Give `engine` the networks that `args` names, as `add_space_arguments` has them; role -> "name (sha256)".
+
+    Raises:
+        UserError: a space without shipped weights, and no --lua for it; weights that cannot be used.
+    """
+    row = LATENT_SPACES.get(args.space)
+    if row is None:
+        # What the catalog would say of a space that only this command knows: its other networks are provided below.
+        row = LatentSpace(SPACES[args.space].label, (2, 4), {"swinir": LATENT_SPACES["embedded"].roles["swinir"]})
+        LATENT_SPACES[args.space] = row
+    if "lua" not in row.roles and not args.lua:
+        raise UserError(f"no LUA for space {args.space} is shipped; train one and give it as --lua")
+    used = {}
+    if args.vae or AUTOENCODER not in row.roles:
+        engine.provide(args.space, AUTOENCODER, VAE(load_network(args.space, args.vae)))
+        used[AUTOENCODER] = name_of(args.vae or f"madebyollin/{SPACES[args.space].tiny}")
+    for role in ("lua", "swinir"):
+        if source := getattr(args, role):
+            engine.provide(args.space, role, LOADERS[role](source))
+            used[role] = f"{name_of(source)} ({fingerprint(source)})"
+    return used
 
 
 def centre_crop(path: Path, crop: int) -> np.ndarray:
@@ -128,10 +200,9 @@ def to_markdown(result: Evaluation) -> str:
             if one in methods and other in methods:
                 parts = []
                 for name in names:
-                    values = [result.mean(scale, method, name) for method in (one, other)]
-                    if None not in values:
-                        parts.append(f"{METRICS[name][0]} {'+' if values[0] >= values[1] else '-'}"
-                                     f"{format_metric(name, abs(values[0] - values[1]))}")  # fmt: skip
+                    by = result.difference(scale, one, other, name)
+                    if by is not None:
+                        parts.append(f"{METRICS[name][0]} {'+' if by >= 0 else '-'}{format_metric(name, abs(by))}")
                 other_label = LABELS.get(other, METHODS[other].label)
                 lines.append(f"- x{scale}, {METHODS[one].label} minus {other_label}: {', '.join(parts)}")
     lines += [f"- skipped: {reason}" for reason in result.skipped.values()]

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from conftest import picture
 
 from lua_demo import metrics
@@ -68,3 +69,54 @@ def test_colour_shift_ignores_grain_and_sees_a_cast():
     cast = flat(128, 256)
     cast[..., 0] += 12
     assert metrics.colour_shift(grain, flat(128, 256)) < 1.0 < 3.0 < metrics.colour_shift(cast, flat(128, 256))
+
+
+def test_vif_is_torchmetrics_own():
+    from torchmetrics.functional.image import visual_information_fidelity
+
+    image = picture(96, 80)
+    noisy = (image + np.random.default_rng(0).normal(0, 9, image.shape)).clip(0, 255).astype(np.uint8)
+    lumas = [torch.from_numpy(x @ np.array(metrics.LUMA)).float()[None, None] for x in (noisy, image)]
+    assert metrics.vif(noisy, image) == pytest.approx(visual_information_fidelity(*lumas).item(), abs=1e-3)
+
+
+def test_drift_is_measured_against_the_base_not_the_truth():
+    """A base whose colour is off: an upscaler that keeps it drifts by nothing, one that corrects it drifts."""
+    truth = picture(128, 128)
+    base = (truth[::2, ::2].astype(int) + np.array([20, 0, 0])).clip(0, 255).astype(np.uint8)
+    faithful = base.repeat(2, 0).repeat(2, 1)
+    kept, corrected = (metrics.further(image, truth, base, ())["colour_drift"] for image in (faithful, truth))
+    assert kept == pytest.approx(0, abs=1e-3) and corrected > 1 and metrics.colour_shift(faithful, truth) > 1
+    assert metrics.further(truth, truth, None, ())["colour_drift"] is None
+
+
+def test_sharpness_is_the_share_of_fine_detail():
+    truth = picture(96, 96)
+    assert metrics.sharpness(truth, truth) == 1
+    # Halving every deviation from a constant halves the amplitude, so quarters the energy.
+    halved = ((truth.astype(int) // 2 * 2 - 128) / 2 + 128).astype(np.uint8)
+    assert metrics.sharpness(halved, truth // 2 * 2) == pytest.approx(0.25, rel=0.02)
+    assert metrics.sharpness(flat(100), flat(100)) == 1
+
+
+def test_grid_by_hand():
+    """A ramp of 2 per px in which the steps at multiples of 16 are 6: three times as large as those beside them."""
+    steps = np.full(63, 2)
+    steps[15::16] = 6
+    row = np.concatenate([[0], steps.cumsum()])
+    image = np.repeat(np.add.outer(row, row)[..., None] // 2, 3, axis=2).astype(np.uint8)
+    plain = np.repeat(np.add.outer(np.arange(64), np.arange(64))[..., None], 3, axis=2).astype(np.uint8)
+    assert metrics.grid(image, plain, (16,)) == pytest.approx(3, rel=1e-4)
+    assert metrics.grid(image, plain, (16, 24)) == pytest.approx(3, rel=1e-4), "the worst counts"
+    assert metrics.grid(image, image, (16,)) == 1, "what the ground truth has is no artifact"
+    assert metrics.grid(image, plain, ()) == metrics.grid(image, plain, (64,)) == 1
+
+
+def test_border_by_hand():
+    image = flat(100, 64)
+    image[16:-16, 16:-16] += 2
+    image[:16] += 6
+    # Frame: 64^2 - 32^2 = 3072 px, of which 16 * 64 are off by 6; interior: all off by 2.
+    assert metrics.border(image, flat(100, 64)) == pytest.approx((6 * 16 * 64 / 3072) / 2, rel=1e-4)
+    assert metrics.border(flat(1, 32), flat(2, 32)) is None
+    assert metrics.border(flat(5), flat(5)) == 1

@@ -1,17 +1,23 @@
 """Losses against hand-computed values, gradients that reach what they train, and a loop that resumes."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
+from conftest import picture
 from PIL import Image
+from safetensors.torch import save_file
 
+from lua_demo import vaes
 from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
-from lua_demo.train import autoencoder, cli, losses, upscaler
+from lua_demo.train import ablate, autoencoder, cli, losses, upscaler
 from lua_demo.train.data import Crops, shrink
-from lua_demo.train.loop import Settings, Stage, learning_rate, train
+from lua_demo.train.loop import Settings, Stage, learning_rate, read_plan, train
+from lua_demo.train.pairs import CachedPairs, FreshPairs
 
 TOY = dict(latent_channels=4, fine=8, coarse=8, encoder_coarse=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
 TOY_TRUNK = dict(
@@ -21,7 +27,6 @@ TOY_TRUNK = dict(
     window_size=4,
     mlp_ratio=2,
     head_num_feat=8,
-    scales=(2, 4),
 )
 
 
@@ -67,6 +72,69 @@ def test_losses_have_their_hand_computed_values():
     assert losses.fft_l1(output, target).item() == pytest.approx(np.abs(np.subtract(*magnitudes)).mean())
 
 
+def test_seams_count_on_the_borders_of_cells_only():
+    difference = torch.zeros(1, 1, 4, 4)
+    difference[..., 2] = 3.0  # steps along x: 0, +3 across the line at 2, -3 after it
+    assert losses.seam_l1(difference, torch.zeros_like(difference), period=2).item() == pytest.approx(3.0)
+    difference = torch.zeros(1, 1, 4, 4)
+    difference[..., 1, 0] = 4.0  # inside a cell along x, a step across the line at 2 along y in one of four columns
+    assert losses.seam_l1(difference, torch.zeros_like(difference), period=2).item() == pytest.approx(4.0 / 4)
+
+
+def test_downsampled_l1_by_hand():
+    """A constant offset of 0.25 survives any downsampling; a checkerboard is gone."""
+    target = torch.zeros(1, 3, 32, 32)
+    assert losses.downsampled_l1(target + 0.25, target, 2).item() == pytest.approx(0.25, abs=1e-6)
+    board = (torch.arange(32)[:, None] + torch.arange(32)) % 2 - 0.5
+    assert losses.downsampled_l1(target + board, target, 4).item() < 0.02 < losses.l1(target + board, target).item()
+
+
+def test_highpass_l1_by_hand():
+    output = torch.zeros(1, 1, 9, 9)
+    output[0, 0, 4, 4] = 1.0
+    weights = np.exp(-(np.arange(-2, 3) ** 2) / 2)
+    kernel = np.outer(weights, weights) / weights.sum() ** 2
+    # 1 minus the centre of the kernel at one pixel, the rest of the kernel around it.
+    expected = (1 - kernel[2, 2] + kernel.sum() - kernel[2, 2]) / 81
+    assert losses.highpass_l1(output, torch.zeros_like(output)).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.highpass_l1(output * 0 + 0.7, output * 0).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("side", [6, 9, 10])
+def test_eagle_step_by_step(side):
+    """Against the definition, written out with loops in numpy and the full transform."""
+    rng = np.random.default_rng(0)
+    pictures = rng.random((2, 3, side, side)).astype(np.float32)
+    scharr = np.array([[-3, 0, 3], [-10, 0, 10], [-3, 0, 3]])
+    maps = []
+    for image in pictures:
+        luma = np.pad(np.tensordot((0.299, 0.587, 0.114), image, 1), 1, mode="edge")
+        directions = []
+        for kernel in (scharr, scharr.T):
+            gradient = np.zeros((side, side))
+            for y in range(side):
+                for x in range(side):
+                    gradient[y, x] = (luma[y : y + 3, x : x + 3] * kernel).sum()
+            n = side // 3
+            directions.append(
+                [[gradient[3 * i : 3 * i + 3, 3 * j : 3 * j + 3].var(ddof=1) for j in range(n)] for i in range(n)]
+            )
+        maps.append(np.abs(np.fft.fft2(directions)))
+    frequency = np.fft.fftfreq(side // 3)
+    mask = 1 - np.exp(-(frequency[:, None] ** 2 + frequency**2) / (2 * 0.5**2))
+    expected = sum((np.abs(maps[0][d] - maps[1][d]) * mask).mean() for d in range(2))
+    output, target = torch.from_numpy(pictures)[:, None]
+    assert losses.eagle(output, target).item() == pytest.approx(expected, rel=1e-4)
+    assert losses.eagle(output, output).item() == 0
+
+
+@pytest.mark.parametrize("term", [losses.highpass_l1, losses.eagle, lambda x, y: losses.downsampled_l1(x, y, 2)])
+def test_terms_are_finite_and_differentiable_where_output_and_target_agree(term):
+    output = torch.full((1, 3, 12, 12), 0.5, requires_grad=True)
+    term(output, torch.full((1, 3, 12, 12), 0.5)).backward()
+    assert torch.isfinite(output.grad).all()
+
+
 def test_shrink_is_pillows_bicubic():
     pixels = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     ours = shrink(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255, 2)[0].permute(1, 2, 0).numpy() * 255
@@ -108,19 +176,51 @@ def test_every_term_of_the_autoencoder_reaches_its_weights(toy_autoencoder, crop
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parts.parameters()), name
 
 
-@pytest.mark.parametrize("kind", ["lua", "swinir"])
-@pytest.mark.parametrize("term", ["latent_l1", "latent_fft", "pixel_l1", "gradient", "pixel_fft"])
-def test_every_term_reaches_every_weight_of_the_upscaler(kind, term, toy_autoencoder, crops, tmp_path, monkeypatch):
-    if kind == "swinir" and term.startswith("latent"):
-        pytest.skip("SwinIR has no latent")
-    toy_autoencoder.save_pretrained(tmp_path)
+def upscaler_task(kind, network, crops, monkeypatch):
+    """A toy task on fresh crops."""
     monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
-    task = upscaler.UpscalerTask(kind, crops, crops.batch(2, 64, np.random.default_rng(1)), str(tmp_path))
+    model = upscaler.new_swinir() if kind == "swinir" else upscaler.new_lua(network.latent_channels)
+    if kind == "lua":
+        upscaler.fit_skips(model, network, crops)
+    pairs = FreshPairs(network, crops, model.scales)
+    return upscaler.UpscalerTask(model, network, pairs, crops.batch(2, 64, np.random.default_rng(1)))
+
+
+LATENT = list(upscaler.LATENT_TERMS)
+PIXEL = [*upscaler.PIXEL_TERMS, *upscaler.SCALED_TERMS]
+
+
+@pytest.mark.parametrize(("kind", "term"), [*(("lua", t) for t in LATENT + PIXEL), *(("swinir", t) for t in PIXEL)])
+def test_every_term_reaches_every_weight_of_the_upscaler(kind, term, toy_autoencoder, crops, monkeypatch):
+    task = upscaler_task(kind, toy_autoencoder, crops, monkeypatch)
     shake(task.model)
     task.losses(Stage("s", 1, {term: 1.0}, crop=64, batch=2), np.random.default_rng(0))[term].backward()
     for name, parameter in task.model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-    assert all(p.grad is None for p in task.vae.parameters()), "the autoencoder is frozen"
+    assert all(p.grad is None for p in task.network.parameters()), "the autoencoder is frozen"
+
+
+def test_every_stage_of_the_curriculum_has_its_terms_and_the_papers_weights():
+    I, II, III = upscaler.LUA_STAGES  # noqa: E741
+    assert I.weights == {"latent_l1": 1.0, "latent_fft": 0.1}
+    assert II.weights == {**I.weights, "downsampled": 0.1, "highpass": 0.05}
+    assert III.weights == {"pixel_l1": 10.0, "pixel_fft": 1.0, "eagle": 5e-5}
+    assert (I.betas, II.betas, III.betas) == ((0.9, 0.995), (0.9, 0.995), (0.9, 0.99))
+    assert not upscaler.has_pixels([I]) and upscaler.has_pixels([II]) and upscaler.has_pixels([III])
+
+
+def test_one_head_is_trained_at_the_end_of_a_stage(toy_autoencoder, crops, monkeypatch):
+    task = upscaler_task("lua", toy_autoencoder, crops, monkeypatch)
+    stage = Stage("s", 10, {"latent_l1": 1.0}, crop=64, batch=2, one_head=0.4)
+
+    def trained(step, seed):
+        task.model.zero_grad(set_to_none=True)
+        task.losses(stage, np.random.default_rng(seed), step)["latent_l1"].backward()
+        return {name for name, head in task.model.heads.items() if head.conv_last.weight.grad is not None}
+
+    assert trained(5, 0) == {"x2", "x4"}
+    late = [trained(6, seed) for seed in range(12)]
+    assert all(len(heads) == 1 for heads in late) and set().union(*late) == {"x2", "x4"}
 
 
 def test_learning_rate_warms_up_and_halves():
@@ -137,11 +237,11 @@ def test_interrupted_training_resumes_to_the_same_weights(crops, tmp_path, monke
     ]
 
     class Interrupted(autoencoder.AutoencoderTask):
-        def losses(self, stage, rng):
+        def losses(self, stage, rng, step):
             if (stage.name, self.calls) == ("b", 4):
                 raise KeyboardInterrupt
             self.calls += 1
-            return super().losses(stage, rng)
+            return super().losses(stage, rng, step)
 
     def task(cls=autoencoder.AutoencoderTask):
         torch.manual_seed(0)
@@ -177,12 +277,85 @@ def test_command_trains_an_autoencoder_and_then_lua_on_it(photos, tmp_path, monk
     common = ["--images", str(photos), "--device", "cpu", "--steps", "2"]
     assert cli.main(["autoencoder", "--out", str(tmp_path / "a"), *common]) == 0
     assert upscaler.LUA.from_pretrained(tmp_path / "a" / "model" / "lua").in_chans == 4
-    assert cli.main(["lua", "--out", str(tmp_path / "l"), "--autoencoder", str(tmp_path / "a" / "model"), *common]) == 0
-    assert json.loads((tmp_path / "l" / "model" / "training.json").read_text())["steps"] == 2
+    monkeypatch.setitem(vaes.SPACES, "embedded", vaes.Space("toy", 4))
+    on = ["--vae", str(tmp_path / "a" / "model"), "--cached", "5", *common]
+    assert cli.main(["lua", "--out", str(tmp_path / "l"), *on]) == 0
+    facts = json.loads((tmp_path / "l" / "model" / "training.json").read_text())
+    assert (facts["steps"], facts["start"], facts["near_duplicates"]) == (2, "new", None)
+    assert "steps_per_s" in json.loads((tmp_path / "l" / "log.jsonl").read_text().splitlines()[-1])
+    assert cli.main(["lua", "--out", str(tmp_path / "m"), "--init", str(tmp_path / "l" / "model"), *on]) == 0
+    assert json.loads((tmp_path / "m" / "model" / "training.json").read_text())["start"].startswith("from ")
+    assert cli.main(["swinir", "--out", str(tmp_path / "s"), "--crop", "64", *on]) == 0
     with pytest.raises(UserError, match="no stage 'nope'; choose from s"):
         cli.main(["lua", "--out", str(tmp_path / "x"), *common, "--stages", "nope"])
     model = upscaler.LUA.from_pretrained(tmp_path / "l" / "model", strict=True)
     assert model(torch.zeros(1, 4, 3, 5), 4).shape == (1, 4, 12, 20)
+
+
+def test_command_adapts_a_lua_to_a_real_latent_space(photos, tmp_path, monkeypatch):
+    """A tiny autoencoder of SDXL's kind, from files; the trunk of a LUA of another space; the curriculum's stages."""
+    monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
+    monkeypatch.setattr(cli, "sample_crops", lambda folder: Crops(photos, 64).batch(1, 64, np.random.default_rng(0)))
+    tiny = TinyAutoencoder(4)
+    for half in ("encoder", "decoder"):
+        save_file(getattr(tiny, half).state_dict(), tmp_path / f"taesdxl_{half}.safetensors")
+    upscaler.new_lua(16).save_pretrained(tmp_path / "embedded" / "lua")
+    (tmp_path / "embedded" / "lua" / "training.json").write_text('{"what": "lua"}')
+    command = ["lua", "--space", "sdxl", "--vae", str(tmp_path), "--images", str(photos), "--out", str(tmp_path / "o"),
+               "--crop", "64", "--batch", "1", "--cached", "2", "--steps", "3", "--device", "cpu"]  # fmt: skip
+    assert cli.main([*command, "--init", str(tmp_path / "embedded" / "lua")]) == 0
+    facts = json.loads((tmp_path / "o" / "model" / "training.json").read_text())
+    assert facts["start"] == "trunk of embedded/lua, adapted from embedded" and facts["space"] == "sdxl"
+    assert [stage["name"] for stage in facts["stages"]] == ["I", "II", "III"]
+    assert upscaler.LUA.from_pretrained(tmp_path / "o" / "model").in_chans == 4
+    assert cli.space_of(str(tmp_path / "o" / "model")) == "sdxl" and cli.space_of("owner/name") is None
+    with pytest.raises(UserError, match="4 channels at stride 8, but space sd3 has 16"):
+        cli.main([*command[:2], "sd3", *command[3:4], str(tmp_path / "taesdxl_encoder.safetensors"), *command[5:]])
+
+
+def test_command_refuses_to_train_on_test_pictures(photos, tmp_path, capsys):
+    start = ["autoencoder", "--images", str(photos), "--out", str(tmp_path / "o"), "--crop", "64", "--device", "cpu"]
+    with pytest.raises(UserError, match=r"3 pair.*0.png and 0.png"):
+        cli.main([*start, "--test-images", str(photos)])
+    assert not (tmp_path / "o").exists()
+
+
+def test_ablation_resumes_and_stands_beside_the_paper(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
+    monkeypatch.setattr(autoencoder, "Autoencoder", lambda: Autoencoder(**TOY))
+    monkeypatch.setattr(vaes, "load_autoencoder", lambda source: Autoencoder(**TOY))
+    monkeypatch.setitem(vaes.SPACES, "embedded", vaes.Space("toy", 4))
+    small = [dataclasses.replace(stage, crop=64, batch=1) for stage in autoencoder.STAGES]
+    monkeypatch.setattr(autoencoder, "STAGES", small)
+    monkeypatch.setattr(ablate, "sample_crops", lambda folder: Crops(photos, 64).batch(1, 64, np.random.default_rng(0)))
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    Image.fromarray(picture(70, 66)).save(tests / "a.png")
+    command = ["--images", str(photos), "--test-images", str(tests), "--out", str(tmp_path / "out"), "--steps", "3",
+               "--crop", "64", "--test-crop", "64", "--batch", "1", "--cached", "2", "--device", "cpu"]  # fmt: skip
+    assert ablate.main([*command, "--cells", "latent-l1,only-x4"]) == 0
+    monkeypatch.setattr(ablate, "train", _only_once(tmp_path / "out"))
+    assert ablate.main(command) == 0
+    table = capsys.readouterr().out.split("\n\n")[-1].strip().splitlines()
+    assert len(table) == 2 + 8 and table[0].startswith("| | x2, PSNR dB")
+    assert "28.53 | 26.16" in table[2] and "32.54 | 27.94" in table[6] and "31.92 | 27.71" in table[7]
+    assert all(len(line.split("|")) == 7 for line in table) and "- | - |" in table[9]
+    plans = {
+        name: [s.name for s in ablate.stages_of(name, ablate.parser().parse_args(command))] for name in ablate.CELLS
+    }
+    assert plans["II+III"] == ["II", "III"] and plans["only-x2"] == ["I", "II", "III"]
+    with pytest.raises(UserError, match="other settings"):
+        ablate.main([*command[:-2], "--batch", "2", "--cells", "latent-l1"])
+
+
+def _only_once(out):
+    """`train`, failing for what is finished."""
+
+    def run(task, stages, settings):
+        assert not (settings.out / "result.json").exists(), f"{settings.out} is finished"
+        train(task, stages, settings)
+
+    return run
 
 
 def test_a_folder_without_usable_photos_is_named(tmp_path, photos):
@@ -194,15 +367,60 @@ def test_a_folder_without_usable_photos_is_named(tmp_path, photos):
         Crops(photos, smallest=512)
 
 
-def test_lua_starts_from_the_best_linear_upscaler(toy_autoencoder, crops, tmp_path, monkeypatch):
+def test_lua_starts_from_the_best_linear_upscaler(toy_autoencoder, crops, monkeypatch):
     """Before any training it decodes closer to the target than a bicubically enlarged latent."""
-    toy_autoencoder.save_pretrained(tmp_path)
-    monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
-    task = upscaler.UpscalerTask("lua", crops, crops.batch(2, 64, np.random.default_rng(1)), str(tmp_path))
+    task = upscaler_task("lua", toy_autoencoder, crops, monkeypatch)
     image = crops.batch(8, 64, np.random.default_rng(99))
     with torch.inference_mode():
         for scale in upscaler.SCALES:
-            latent = task.vae.encode(shrink(image, scale))
+            latent = task.network.encode(shrink(image, scale))
             bicubic = torch.nn.functional.interpolate(latent, scale_factor=scale, mode="bicubic")
-            errors = [losses.l2(task.vae.decode(z), image).item() for z in (task.model(latent, scale), bicubic)]
+            errors = [losses.l2(task.network.decode(z), image).item() for z in (task.model(latent, scale), bicubic)]
             assert errors[0] < errors[1]
+
+
+def test_a_lua_is_adapted_to_another_space_with_its_trunk_kept(monkeypatch):
+    monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
+    before = upscaler.new_lua(16)
+    shake(before)
+    after = upscaler.adapted(before, 4)
+    assert after.in_chans == 4 and after(torch.zeros(1, 4, 3, 5), 2).shape == (1, 4, 6, 10)
+    old, new = before.state_dict(), after.state_dict()
+    changed = {name for name in new if new[name].shape != old[name].shape or not torch.equal(new[name], old[name])}
+    assert changed and {".".join(name.split(".")[:3]) for name in changed} == {
+        "conv_first.weight", "conv_first.bias", "skips.x2.conv", "skips.x4.conv", "heads.x2.conv_last",
+        "heads.x4.conv_last",
+    }  # fmt: skip
+    same = upscaler.adapted(before, 16)
+    assert not torch.equal(same.conv_first.weight, before.conv_first.weight), "another space of as many channels"
+
+
+def test_a_checkpoint_from_before_a_field_existed_resumes():
+    text = '[{"name": "s", "steps": 5, "weights": {"l1": 1}, "lr": 0.1, "crop": 8, "batch": 2, "betas": [0.9, 0.99]}]'
+    assert read_plan(text) == [Stage("s", 5, {"l1": 1}, 0.1, 8, 2)]
+
+
+def test_cached_pairs_are_the_encoders_own(toy_autoencoder, crops, tmp_path, monkeypatch):
+    def cache(**changes):
+        settings = {"scales": (2, 4), "size": 64, "count": 20, "pixels": True, **changes}
+        return CachedPairs(tmp_path, toy_autoencoder, crops, **settings)
+
+    pairs = cache()
+    batch = pairs.batch(6, 64, np.random.default_rng(0), torch.device("cpu"))
+    with torch.no_grad():
+        torch.testing.assert_close(batch.target, toy_autoencoder.encode(batch.image), atol=5e-3, rtol=2e-3)
+        for scale, latent in batch.inputs.items():
+            expected = toy_autoencoder.encode(shrink(batch.image, scale))
+            torch.testing.assert_close(latent, expected, atol=2e-2, rtol=1e-2)  # the picture was rounded to 8 bits
+    assert len(np.unique(pairs.arrays["target"][:, 0, 0, 0])) > 15, "every row is a crop of its own"
+    assert cache(pixels=False).batch(1, 64, np.random.default_rng(0), torch.device("cpu")).image is None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CachedPairs, "_build", lambda *_: pytest.fail("it is there already"))
+        again = cache().batch(6, 64, np.random.default_rng(0), torch.device("cpu"))
+    assert torch.equal(again.target, batch.target) and torch.equal(again.image, batch.image)
+    (pairs.folder / "cache.json").unlink()
+    assert cache().folder == pairs.folder and (pairs.folder / "cache.json").is_file(), "a cut-off cache is made anew"
+    with torch.no_grad():
+        next(toy_autoencoder.parameters()).add_(1)
+    assert cache().folder != pairs.folder, "another autoencoder, other latents"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from lua_demo.arguments import Parser
 from lua_demo.scenes.render import render
@@ -34,14 +36,31 @@ def scenes(count: int, seed: int) -> Iterator[Scene]:
         yield sample_scene(rng)
 
 
-def write_corpus(folder: Path, count: int, size: int, seed: int) -> None:
-    """Write `count` PNGs and captions.jsonl: a line per picture with its file, captions and scene."""
+def write_picture(scene: Scene, size: int, path: Path) -> None:
+    """Render `scene` to `path`, or not at all: an interrupted run leaves no half file."""
+    unfinished = path.with_suffix(".unfinished")
+    Image.fromarray(render(scene, size)).save(unfinished, "PNG", compress_level=1)
+    unfinished.replace(path)
+
+
+def write_corpus(folder: Path, count: int, size: int, seed: int, workers: int = 1) -> None:
+    """Write `count` PNGs and captions.jsonl: a line per picture with its file, captions and scene.
+
+    Goes on where it stopped: a picture that is there is not rendered again. Runs in `workers` processes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "captions.jsonl").open("w", encoding="utf-8") as lines:
-        for k, scene in enumerate(scenes(count, seed)):
-            name = f"{k:06d}.png"
-            Image.fromarray(render(scene, size)).save(folder / name)
-            lines.write(json.dumps({"file": name, "captions": captions(scene), "scene": scene.to_dict()}) + "\n")
+    wanted = {f"{k:06d}.png": scene for k, scene in enumerate(scenes(count, seed))}
+    rows = [{"file": name, "captions": captions(scene), "scene": scene.to_dict()} for name, scene in wanted.items()]
+    listing = "".join(json.dumps(row) + "\n" for row in rows)
+    there = (folder / "captions.jsonl").read_text(encoding="utf-8") if (folder / "captions.jsonl").exists() else ""
+    if not (listing.startswith(there) or there.startswith(listing)):
+        raise UserError(f"{folder} holds other scenes; give another --out or delete it")
+    (folder / "captions.jsonl").write_text(listing, encoding="utf-8")
+    missing = [(scene, size, folder / name) for name, scene in wanted.items() if not (folder / name).exists()]
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = [pool.submit(write_picture, *job) for job in missing]
+        for job in tqdm(as_completed(jobs), total=len(jobs), unit="picture", disable=None):
+            job.result()
 
 
 def write_sheet(path: Path, seed: int, count: int = _SHEET, size: int = _THUMBNAIL) -> None:
@@ -73,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=16, help="number of scenes (default 16)")
     parser.add_argument("--size", type=int, default=512, help="side in pixels (default 512)")
     parser.add_argument("--seed", type=int, default=0, help="which scenes (default 0)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that render (default 1)")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help=f"write {_SHEET} scenes as one picture here")
     parser.add_argument("--examples", type=Path, metavar="DIR", help="write the app's example photos here")
     options = parser.parse_args(argv)
@@ -82,10 +102,12 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--count {options.count} makes no picture: give 1 or more.")
     if not 16 <= options.size <= 8192:
         raise UserError(f"--size {options.size} is out of range: give 16 to 8192 pixels.")
+    if options.workers < 1:
+        raise UserError(f"--workers {options.workers} renders nothing: give 1 or more.")
     if options.seed < 0:
         raise UserError(f"--seed {options.seed} is negative: give 0 or more.")
     if options.out:
-        write_corpus(options.out, options.count, options.size, options.seed)
+        write_corpus(options.out, options.count, options.size, options.seed, options.workers)
     if options.sheet:
         write_sheet(options.sheet, options.seed)
     if options.examples:

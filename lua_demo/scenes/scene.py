@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -63,6 +63,10 @@ class Scene:
 
     def to_dict(self) -> dict:
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def mirrored(self) -> Scene:
+        """What the mirror image of the picture shows; for its caption, as rendering it gives other land."""
+        return replace(self, sun_azimuth=-self.sun_azimuth)
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:

@@ -19,7 +19,7 @@ from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Stage, save_with_facts
 from lua_demo.train.upscaler import SCALES, fit_skips, new_lua
 
-WEIGHTS = {"l1": 0.3, "gradient": 0.05, "upscaled": 1.0}
+WEIGHTS = {"l1": 0.4, "gradient": 0.05, "upscaled": 1.0, "seams": 0.2}
 STAGES = [
     Stage("reconstruct", 1200, {"l1": 1.0, "gradient": 0.1}, lr=5e-4, crop=128, batch=16),
     Stage("joint", 4000, WEIGHTS, lr=4e-4, crop=256, batch=4),
@@ -50,29 +50,34 @@ class AutoencoderTask:
             fit_skips(lua, autoencoder, crops)
         self.model = Together(autoencoder, lua)
 
-    def losses(self, stage: Stage, rng: np.random.Generator) -> dict[str, Tensor]:
-        """`l1`, `l2`, `gradient` of the round trip; `upscaled`, of LUA's decoded outputs, where it is weighted."""
+    def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
+        """`l1`, `l2`, `gradient` of the round trip; `upscaled`, of LUA's decoded outputs, where it is weighted; `seams`
+        of both.
+        """
         model, lua = self.model.autoencoder, self.model.lua
         device = next(model.parameters()).device
         image = self.crops.batch(stage.batch, stage.crop, rng).to(device, memory_format=torch.channels_last)
         output = model.decode(model.encode(image))
         terms = {"l1": L.l1(output, image), "l2": L.l2(output, image), "gradient": L.gradient_l1(output, image)}
+        terms["seams"] = L.seam_l1(output, image, model.stride)
         if "upscaled" in stage.weights:
             # One scale per step, the easier one more often: the decode is what a step costs.
             scale = SCALES[rng.random() < 1 / 3]
             output = model.decode(lua(model.encode(shrink(image, scale)), scale))
             terms["upscaled"] = L.l1(output, image) + 4 * L.l2(output, image) + 0.1 * L.gradient_l1(output, image)
+            terms["seams"] = terms["seams"] + L.seam_l1(output, image, model.stride)
         return terms
 
     @torch.no_grad()
     def sample(self, model: Together) -> np.ndarray:
         """Rows: target, round trip, and LUA at each scale."""
         autoencoder = model.autoencoder
-        rows = [self.held_out, autoencoder.decode(autoencoder.encode(self.held_out))]
+        held_out = self.held_out.to(next(model.parameters()).device)
+        rows = [held_out, autoencoder.decode(autoencoder.encode(held_out))]
         for scale in SCALES:
-            rows.append(autoencoder.decode(model.lua(autoencoder.encode(shrink(self.held_out, scale)), scale)))
+            rows.append(autoencoder.decode(model.lua(autoencoder.encode(shrink(held_out, scale)), scale)))
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
-        return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
     def save(self, model: Together, folder: Path, facts: dict) -> None:
         """The autoencoder in `folder`, LUA in `folder`/lua."""

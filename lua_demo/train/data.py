@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lua_demo.images import list_images, load_photo
 from lua_demo.schema import UserError
+from lua_demo.train.duplicates import thumbnail
 
 REDUCTIONS = (1.0, 1.5, 2.0, 3.0)
 
@@ -22,12 +23,13 @@ class Crops:
 
     Every photo is kept at several reductions (large photos have much flat, soft area at full size and much detail at
     a half or a third). Photos with a long side over 1000 px and the others are drawn equally often, whatever their
-    numbers.
+    numbers. `names` and `thumbnails` are those of the photos that are large enough to be used.
     """
 
     def __init__(self, folder: str | Path, smallest: int = 256):
         self.smallest = smallest
         self.names: list[str] = []
+        self.thumbnails: list[np.ndarray] = []
         self.large: list[np.ndarray] = []
         self.small: list[np.ndarray] = []
         for path in tqdm(list_images(folder), desc="photos", unit="file"):
@@ -38,7 +40,9 @@ class Crops:
                 if min(width, height) < smallest:
                     break
                 levels.append(np.asarray(photo if reduction == 1 else photo.resize((width, height), Image.LANCZOS)))
-            self.names.append(path.name)
+            if min(photo.size) >= smallest:
+                self.names.append(path.name)
+                self.thumbnails.append(thumbnail(photo))
         self.groups = [group for group in (self.large, self.small) if group]
         if not self.groups:
             raise UserError(

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lua_demo.images import save_png
 from lua_demo.schema import UserError
+from lua_demo.train.devices import Devices
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class Stage:
         steps: optimiser steps.
         weights: weight by name of loss term; a task computes only the terms named here.
         lr: learning rate; halved at 50, 75 and 90 % of the stage, as in the LUA paper.
-        crop: side of the high resolution crops in px. batch: crops per step.
+        crop: side of the high resolution crops in px.
+        batch: crops per step and device.
         betas: Adam's.
+        one_head: share of the stage, at its end, in which a step trains one scale, drawn at random, instead of all.
     """
 
     name: str
@@ -38,6 +41,15 @@ class Stage:
     crop: int = 256
     batch: int = 8
     betas: tuple[float, float] = (0.9, 0.99)
+    one_head: float = 0.0
+
+    def draws_one_head(self, step: int) -> bool:
+        return step >= self.steps * (1 - self.one_head)
+
+
+def read_plan(text: str) -> list[Stage]:
+    """The stages of a checkpoint; a field that did not exist when it was written has its default."""
+    return [Stage(**{**stage, "betas": tuple(stage["betas"])}) for stage in json.loads(text)]
 
 
 class Task(Protocol):
@@ -46,8 +58,8 @@ class Task(Protocol):
     name: str
     model: nn.Module
 
-    def losses(self, stage: Stage, rng: np.random.Generator) -> dict[str, Tensor]:
-        """The unweighted loss terms of one random batch, by name."""
+    def losses(self, stage: Stage, rng: np.random.Generator, step: int) -> dict[str, Tensor]:
+        """The unweighted loss terms of one random batch, by name, at `step` of `stage`."""
 
     def sample(self, model: nn.Module) -> np.ndarray:
         """A contact sheet, H x W x 3 uint8, made by `model` (the EMA)."""
@@ -61,7 +73,7 @@ class Settings:
     """How to run: all of it may change between two runs of the same training."""
 
     out: Path
-    device: str = "cpu"
+    devices: Devices = field(default_factory=lambda: Devices("cpu"))
     bf16: bool = True
     ema: float = 0.999
     clip: float = 0.4
@@ -87,20 +99,22 @@ def learning_rate(stage: Stage, step: int, warmup: int) -> float:
 
 def train(task: Task, stages: list[Stage], settings: Settings) -> None:
     """Run all stages, or what is left of them: a second call with the same `settings.out` resumes from the last
-    checkpoint.
+    checkpoint. On several devices every one of them runs this, and the first one writes.
     """
     out = settings.out
     out.mkdir(parents=True, exist_ok=True)
     state_file = out / "state.pt"
     plan = [asdict(stage) for stage in stages]
-    model = task.model.to(settings.device).train()
+    devices = settings.devices
+    model = task.model.to(devices.device).train()
+    devices.share(model)
     weights = [p for p in model.parameters() if p.requires_grad]
     average = copy.deepcopy(model).requires_grad_(False).eval()
     optimiser = torch.optim.Adam(weights, lr=1e-4)
     done, seconds = 0, 0.0
     if state_file.exists():
-        state = torch.load(state_file, map_location=settings.device, weights_only=True)
-        if state["plan"] != json.dumps(plan):
+        state = torch.load(state_file, map_location=devices.device, weights_only=True)
+        if read_plan(state["plan"]) != stages:
             raise UserError(
                 f"{state_file} belongs to a training with other stages; choose another --out or delete that folder"
             )
@@ -110,11 +124,12 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
         done, seconds = state["done"], state["seconds"]
 
     total = sum(stage.steps for stage in stages)
-    log = (out / "log.jsonl").open("a")
-    bar = tqdm(total=total, initial=done, desc=task.name, unit="step")
-    autocast = torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=settings.bf16)
-    sums: dict[str, float] = {}
-    began = time.monotonic()
+    log = (out / "log.jsonl").open("a") if devices.is_first else None
+    bar = tqdm(total=total, initial=done, desc=task.name, unit="step", disable=not devices.is_first)
+    autocast = torch.autocast(torch.device(devices.device).type, torch.bfloat16, enabled=settings.bf16)
+    sums: dict[str, Tensor] = {}
+    steps = 0
+    began = since = time.monotonic()
 
     def checkpoint() -> None:
         state = {
@@ -134,10 +149,10 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, step, settings.warmup)
             # Seeded by step: a resumed run sees the batches that the uninterrupted run would have seen.
-            rng = np.random.default_rng((settings.seed, done))
+            rng = np.random.default_rng((settings.seed, done, devices.rank) if devices.rank else (settings.seed, done))
             torch.manual_seed(settings.seed * 1_000_003 + done)
             with autocast:
-                terms = task.losses(stage, rng)
+                terms = task.losses(stage, rng, step)
             loss = sum(stage.weights[name] * terms[name] for name in stage.weights)
             if not torch.isfinite(loss):
                 raise RuntimeError(
@@ -145,26 +160,33 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
                 )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            devices.average(weights)
             norm = nn.utils.clip_grad_norm_(weights, settings.clip)
             optimiser.step()
             done += 1
             decay = min(settings.ema, (1 + done) / (10 + done))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
             for name, value in {**terms, "loss": loss, "grad_norm": norm}.items():
-                sums[name] = sums.get(name, 0.0) + value.item()
+                sums[name] = sums.get(name, 0.0) + value.detach()
+            steps += 1
             bar.update()
-            if done % 50 == 0 or done == total:
-                means = {name: round(value / (50 if done % 50 == 0 else done % 50), 6) for name, value in sums.items()}
-                rate, elapsed = optimiser.param_groups[0]["lr"], round(seconds + time.monotonic() - began, 1)
-                entry = {"step": done, "stage": stage.name, "lr": rate, "seconds": elapsed, **means}
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
+            last = done == total
+            if done % 50 == 0 or step + 1 == stage.steps:
+                now = time.monotonic()
+                means = {name: round(devices.mean(value).item() / steps, 6) for name, value in sums.items()}
+                rate, elapsed = optimiser.param_groups[0]["lr"], round(seconds + now - began, 1)
+                entry = {"step": done, "stage": stage.name, "lr": rate, "seconds": elapsed,
+                         "steps_per_s": round(steps / (now - since), 2), **means}  # fmt: skip
+                if log:
+                    print(json.dumps(entry), file=log, flush=True)
                 bar.set_postfix(stage=stage.name, loss=f"{means['loss']:.4f}")
-                sums = {}
-            if done % settings.sample_every == 0 or done == total:
+                sums, steps, since = {}, 0, now
+            if devices.is_first and (done % settings.sample_every == 0 or last):
                 save_png(task.sample(average), out / "samples" / f"{done:07d}.png")
-            if done % settings.save_every == 0 or done == total:
+            if devices.is_first and (done % settings.save_every == 0 or last):
                 checkpoint()
         offset += stage.steps
-    log.close()
+    if log:
+        log.close()
     bar.close()
+    devices.wait()

@@ -1,0 +1,83 @@
+"""The tiny autoencoders of real latent spaces: TAESD and its family (MIT, github.com/madebyollin/taesd).
+
+Distilled from the VAE of Stable Diffusion, SDXL, SD 3 or FLUX: 2.4 million parameters that encode and decode that
+model's latents. Parameter names are those of the published files.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+WIDTH = 64
+
+
+def _conv(inputs: int, outputs: int, **options) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
+
+
+class Bound(nn.Module):
+    """Softly bounds the latent to (-3, 3)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x / 3) * 3
+
+
+class Block(nn.Module):
+    """relu(x + conv(relu(conv(relu(conv(x)))))); with `pool` a normalised 1x1 branch is added to x first."""
+
+    def __init__(self, pool: bool):
+        super().__init__()
+        self.conv = nn.Sequential(_conv(WIDTH, WIDTH), nn.ReLU(), _conv(WIDTH, WIDTH), nn.ReLU(), _conv(WIDTH, WIDTH))
+        if pool:
+            self.pool = nn.Sequential(
+                nn.Conv2d(WIDTH, 4 * WIDTH, 1, bias=False),
+                nn.GroupNorm(4, 4 * WIDTH),
+                nn.ReLU(),
+                nn.Conv2d(4 * WIDTH, WIDTH, 1, bias=False),
+            )
+        else:
+            self.pool = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pool is not None:
+            x = x + self.pool(x)
+        return torch.relu(self.conv(x) + x)
+
+
+class TinyAutoencoder(nn.Module):
+    """TAESD (4 channels, also of SDXL), TAESD3 and TAEF1 (16), TAEF2 (32 and `pool`).
+
+    Args:
+        latent_channels: channels of the latent.
+        pool: the three blocks at the lowest resolution of encoder and decoder have a pool branch.
+    """
+
+    stride = 8
+
+    def __init__(self, latent_channels: int, pool: bool = False):
+        super().__init__()
+        self.latent_channels = latent_channels
+        down = [
+            [_conv(WIDTH, WIDTH, stride=2, bias=False), *(Block(pool and i == 2) for _ in range(3))] for i in range(3)
+        ]
+        self.encoder = nn.Sequential(
+            _conv(3, WIDTH), Block(False), *(layer for group in down for layer in group), _conv(WIDTH, latent_channels)
+        )
+        up = [
+            [*(Block(pool and i == 0) for _ in range(3)), nn.Upsample(scale_factor=2), _conv(WIDTH, WIDTH, bias=False)]
+            for i in range(3)
+        ]
+        self.decoder = nn.Sequential(
+            Bound(), _conv(latent_channels, WIDTH), nn.ReLU(),
+            *(layer for group in up for layer in group),
+            Block(False), _conv(WIDTH, 3),
+        )  # fmt: skip
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Image B x 3 x H x W in [0, 1], H and W multiples of 8 -> normalised latent B x C x H/8 x W/8."""
+        return self.encoder(image)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Normalised latent B x C x h x w -> image B x 3 x 8h x 8w, nominally in [0, 1] but not clamped."""
+        return self.decoder(latent)

@@ -1,0 +1,154 @@
+"""Training of the embedded text-to-latent model on rendered scenes: rectified flow, low resolution first.
+
+Source: rectified flow with logit-normal times, arXiv 2403.03206; guidance by dropped prompts, arXiv 2207.12598.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lua_demo.images import load_photo, to_tensor
+from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.pipeline import EmbeddedPipeline, new_pipeline
+from lua_demo.prompts import EXAMPLES, understand
+from lua_demo.scenes import Scene, captions
+from lua_demo.schema import UserError
+from lua_demo.train.loop import Stage
+from lua_demo.weights import fingerprint, load_autoencoder
+
+STAGES = [
+    Stage("low", 60_000, {"velocity": 1.0}, lr=3e-4, crop=256, batch=64),
+    Stage("full", 20_000, {"velocity": 1.0}, lr=2e-4, crop=512, batch=32),
+]
+TIME_SHIFT = 2.0
+NO_PROMPT, DROP_WORD, SHUFFLE = 0.1, 0.1, 0.25
+STEPS, GUIDANCE = 16, 3.0
+
+
+class Corpus:
+    """Rendered scenes with their words and, per picture size, the latents of each picture and of its mirror image.
+
+    Args:
+        folder: what `lua_demo scenes --out` wrote.
+        autoencoder: path or hub id.
+        cache: folder for the latents, float16, made once per size and autoencoder.
+    """
+
+    def __init__(self, folder: str | Path, autoencoder: str | Path, cache: Path):
+        self.folder, self.cache = Path(folder), cache
+        listing = self.folder / "captions.jsonl"
+        if not listing.is_file():
+            raise UserError(f"{listing} is missing; make a corpus first: lua_demo scenes --out {folder}")
+        rows = [json.loads(line) for line in listing.read_text(encoding="utf-8").splitlines()]
+        self.files = [row["file"] for row in rows]
+        missing = [file for file in self.files if not (self.folder / file).is_file()]
+        if missing:
+            raise UserError(
+                f"{len(missing)} of {len(self.files)} pictures of {folder} are missing; run its scenes command again"
+            )
+        scenes = [Scene(**row["scene"]) for row in rows]
+        # words[2 i] belongs to picture i, words[2 i + 1] to its mirror image.
+        self.words = [
+            [understand(caption).words for caption in captions(view)]
+            for scene in scenes
+            for view in (scene, scene.mirrored())
+        ]
+        self.autoencoder, self.name = load_autoencoder(autoencoder), fingerprint(autoencoder)
+        self.latents: dict[int, np.ndarray] = {}
+
+    def at(self, size: int) -> np.ndarray:
+        """Latents of all pictures at size x size pixels: 2 N x C x size/8 x size/8 float16, mapped from disk."""
+        if size not in self.latents:
+            path = self.cache / f"latents-{self.name}-{size}-{len(self.files)}.npy"
+            if not path.exists():
+                self._encode(size, path)
+            self.latents[size] = np.load(path, mmap_mode="r")
+        return self.latents[size]
+
+    @torch.inference_mode()
+    def _encode(self, size: int, path: Path) -> None:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        side = size // self.autoencoder.stride
+        shape = (2 * len(self.files), self.autoencoder.latent_channels, side, side)
+        unfinished = path.with_suffix(".unfinished")
+        latents = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
+        for i, file in enumerate(tqdm(self.files, desc=f"latents of {size} px", unit="picture")):
+            picture = load_photo(self.folder / file)
+            if min(picture.size) < size:
+                raise UserError(
+                    f"{file} is {picture.width} x {picture.height}; this stage needs {size} px: render larger"
+                )
+            image = to_tensor(picture.resize((size, size), reducing_gap=3.0) if picture.width != size else picture)
+            latents[2 * i : 2 * i + 2] = self.autoencoder.encode(torch.cat([image, image.flip(-1)])).numpy()
+        latents.flush()
+        unfinished.replace(path)
+
+
+def worded(phrasings: list[tuple[str, ...]], rng: np.random.Generator) -> list[str]:
+    """One prompt as people may write it: any phrasing, words missing or in any order, at times none."""
+    if rng.random() < NO_PROMPT:
+        return []
+    words = list(phrasings[rng.integers(len(phrasings))])
+    kept = [word for word in words if rng.random() >= DROP_WORD] or words
+    if rng.random() < SHUFFLE:
+        rng.shuffle(kept)
+    return kept
+
+
+class Together(nn.Module):
+    """What is trained: the parts of the pipeline that have weights."""
+
+    def __init__(self, pipeline: EmbeddedPipeline):
+        super().__init__()
+        self.text_encoder, self.transformer = pipeline.text_encoder.train(), pipeline.transformer.train()
+
+
+class GeneratorTask:
+    name = "generator"
+
+    def __init__(self, corpus: Corpus, init: str | Path | None = None, **sizes: int):
+        self.corpus = corpus
+        pipeline = EmbeddedPipeline.from_pretrained(init) if init else new_pipeline(**sizes)
+        self.scheduler = pipeline.scheduler
+        self.model = Together(pipeline)
+        self.shown = 256
+
+    def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
+        """`velocity`: mean squared error of the predicted velocity."""
+        device = self.model.transformer.device
+        self.shown = stage.crop
+        latents = self.corpus.at(stage.crop)
+        chosen = rng.integers(len(latents), size=stage.batch)
+        data = torch.from_numpy(np.stack([latents[i] for i in chosen]).astype(np.float32)).to(device)
+        ids = self.model.text_encoder.tokenize([worded(self.corpus.words[i], rng) for i in chosen])
+        time = torch.from_numpy(rng.normal(size=stage.batch)).float().to(device).sigmoid()
+        time = TIME_SHIFT * time / (1 + (TIME_SHIFT - 1) * time)
+        noise = torch.randn(data.shape).to(device)
+        mixed = torch.lerp(data, noise, time[:, None, None, None])
+        velocity = self.model.transformer(mixed, time, self.model.text_encoder(ids))
+        return {"velocity": (velocity.float() - (noise - data)).square().mean()}
+
+    @torch.no_grad()
+    def sample(self, model: Together) -> np.ndarray:
+        """The example prompts, two seeds each, at the size of the current stage."""
+        pipeline = EmbeddedPipeline(model.text_encoder, model.transformer, self.scheduler)
+        pipeline.set_progress_bar_config(disable=True)
+        autoencoder: Autoencoder = self.corpus.autoencoder
+        rows = []
+        for seed in range(2):
+            generator = torch.Generator().manual_seed(seed)
+            latents = pipeline(list(EXAMPLES), self.shown, self.shown, STEPS, GUIDANCE, generator).images
+            rows.append(torch.cat([autoencoder.decode(latent[None].float().cpu()) for latent in latents], dim=-1))
+        sheet = torch.cat(rows, dim=-2)[0].clamp(0, 1)
+        return (sheet * 255).round().byte().permute(1, 2, 0).numpy()
+
+    def save(self, model: Together, folder: Path, facts: dict) -> None:
+        """The pipeline, as `EmbeddedPipeline.from_pretrained` reads it, with training.json."""
+        EmbeddedPipeline(model.text_encoder, model.transformer, self.scheduler).save_pretrained(folder)
+        (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")

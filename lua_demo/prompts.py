@@ -1,0 +1,110 @@
+"""What the embedded generator understands of a free-text prompt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lua_demo.schema import UserError
+
+# All words that it knows, by what they say.
+VOCABULARY = {
+    "place": ("mountains", "dunes", "canyon", "sea", "forest", "lake"),
+    "ground": ("snowy", "green", "rocky", "sandy"),
+    "sky": ("clear", "clouds", "fog"),
+    "time": ("dawn", "noon", "sunset", "night"),
+    "light": ("sun", "moon", "no", "ahead", "behind", "left", "right"),
+    "colours": ("natural", "golden", "rose", "blue"),
+}
+WORDS = tuple(word for words in VOCABULARY.values() for word in words)
+
+# Said like this -> meant like that; one word may stand for several.
+SYNONYMS = {
+    said: meant
+    for meant, words in {
+        "mountains": "mountain peak peaks alps alpine hill hills summit ridge",
+        "dunes": "dune sahara",
+        "canyon": "canyons gorge mesa ravine",
+        "sea": "ocean coast island islands seascape waves bay",
+        "forest": "forests wood woods trees woodland pines",
+        "lake": "lakes pond reflection reflections",
+        "snowy": "snow snowcapped snow-covered winter icy frozen",
+        "green": "grass grassy meadow meadows lush summer",
+        "rocky": "rock rocks stone stony",
+        "sandy": "sand beach desert",
+        "clear": "cloudless sunny",
+        "clouds": "cloud cloudy overcast",
+        "fog": "foggy mist misty haze hazy",
+        "dawn": "sunrise morning daybreak",
+        "noon": "midday day daylight",
+        "sunset": "dusk evening",
+        "night": "nighttime midnight stars starry",
+        "night moon": "moonlight moonlit",
+        "night no moon": "moonless",
+        "golden": "gold warm",
+        "rose": "pink rosy pastel",
+        "blue": "azure cold cool",
+    }.items()
+    for said in words.split()
+}
+# Carry no meaning here, and nobody misses them.
+FILLERS = frozenset(
+    word
+    for words in (
+        "a an the of in at on under with and by over near to from it its is are among above very some",
+        "land light sky skies colours colors early beautiful",
+        "landscape photograph photo picture image view scene shot painting",
+    )
+    for word in words.split()
+)
+
+
+# They show the model at its best.
+EXAMPLES = (
+    "snowy mountains at sunset, clouds, golden light",
+    "a lake among green mountains at dawn, fog",
+    "sand dunes at noon under a clear sky",
+    "the sea and rocky islands at night, moon ahead",
+    "a green forest in morning mist",
+    "a rocky canyon in the evening, sun on the left",
+    "a lake under the stars, snow, blue light",
+    "snow dunes at night, rose light",
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as the generator sees it.
+
+    Attributes:
+        words: words of WORDS, in order.
+        ignored: what it does not know, as the user wrote it, without fillers.
+    """
+
+    words: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def meaning(text: str) -> Prompt:
+    """As `understand`; UserError where there is no known word."""
+    prompt = understand(text)
+    if not prompt.words:
+        known = "; ".join(", ".join(words) for words in VOCABULARY.values())
+        raise UserError(
+            f"the prompt {text[:80]!r} has no word that the embedded model knows ({known}); try {EXAMPLES[0]!r}"
+        )
+    return prompt
+
+
+def understand(text: str) -> Prompt:
+    """Split free text into known words, through SYNONYMS, and the rest."""
+    words: list[str] = []
+    ignored: list[str] = []
+    for word in re.findall(r"[\w'-]+", text.lower()):
+        if word in WORDS:
+            words.append(word)
+        elif word in SYNONYMS:
+            words += SYNONYMS[word].split()
+        elif word not in FILLERS:
+            ignored.append(word)
+    return Prompt(tuple(words), tuple(dict.fromkeys(ignored)))

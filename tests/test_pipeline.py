@@ -1,0 +1,238 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.denoiser import Denoiser, rotations, turned
+from lua_demo.pipeline import EmbeddedPipeline, new_pipeline
+from lua_demo.prompts import understand
+from lua_demo.scenes import captions
+from lua_demo.scenes.cli import scenes, write_corpus
+from lua_demo.schema import UserError
+from lua_demo.train.cli import main
+from lua_demo.train.generator import Corpus, GeneratorTask, worded
+from lua_demo.train.loop import Settings, Stage, train
+
+TOY = dict(width=32, depth=2, heads=2, fine=8, base_side=2)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    torch.manual_seed(0)
+    result = new_pipeline(**TOY)
+    # The last layers start at zero, with which all prompts would look the same.
+    with torch.no_grad():
+        for layer in (result.transformer.modulation, result.transformer.last[-1]):
+            torch.nn.init.normal_(layer.weight, std=0.2)
+    result.set_progress_bar_config(disable=True)
+    return result
+
+
+def sample(pipeline, prompt="a lake at night", seed=0, **kwargs):
+    size = {"height": 64, "width": 64, "num_inference_steps": 3} | kwargs
+    return pipeline(prompt, generator=torch.Generator().manual_seed(seed), **size)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (8, 8), (72, 120), (24, 200)])
+def test_any_multiple_of_eight_gives_exactly_that_latent(pipeline, height, width):
+    assert sample(pipeline, height=height, width=width).images.shape == (1, 16, height // 8, width // 8)
+
+
+def test_the_seed_and_the_prompt_decide(pipeline):
+    first = sample(pipeline).images
+    assert torch.equal(first, sample(pipeline).images)
+    assert (first - sample(pipeline, seed=1).images).abs().mean() > 0.1
+    assert (first - sample(pipeline, "dunes at noon").images).abs().max() > 1e-3
+
+
+def test_unknown_words_change_nothing_and_are_named(pipeline):
+    plain, decorated = sample(pipeline), sample(pipeline, "a purple lake at night with dragons")
+    assert torch.equal(plain.images, decorated.images)
+    assert decorated.ignored == [("purple", "dragons")]
+
+
+def test_a_list_of_prompts_gives_one_latent_each(pipeline):
+    two = pipeline(["lake", "dunes"], 64, 64, 3, generator=[torch.Generator().manual_seed(i) for i in (0, 5)])
+    torch.testing.assert_close(two.images[1:], sample(pipeline, "dunes", seed=5).images, atol=1e-5, rtol=1e-5)
+
+
+def test_saved_and_loaded_it_gives_the_same(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    loaded = EmbeddedPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(sample(loaded).images, sample(pipeline).images)
+
+
+def test_every_step_is_told_and_may_stop_it(pipeline):
+    steps = []
+
+    def told(_, step, time, tensors):
+        steps.append((step, time, tensors["latents"].shape))
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        return tensors
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(pipeline, num_inference_steps=5, callback_on_step_end=told)
+    assert [step for step, *_ in steps] == [0, 1]
+    assert sample(pipeline).images.isfinite().all()
+
+
+def test_without_guidance_the_network_sees_each_latent_once(pipeline):
+    batches = []
+    handle = pipeline.transformer.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    sample(pipeline, guidance_scale=1.0, num_inference_steps=2)
+    sample(pipeline, guidance_scale=2.0, num_inference_steps=2)
+    handle.remove()
+    assert batches == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"prompt": "a cat"}, "no word that the embedded model knows"),
+        ({"prompt": ""}, "no word"),
+        ({"height": 60}, "multiples of 8"),
+        ({"width": 0}, "multiples of 8"),
+        ({"num_inference_steps": 0}, "steps"),
+        ({"output_type": "pil"}, "output_type"),
+    ],
+)
+def test_bad_input_is_named(pipeline, arguments, words):
+    with pytest.raises(UserError, match=words):
+        sample(pipeline, **arguments)
+
+
+def test_rotary_scores_depend_on_the_distance_only():
+    turns = rotations(6, 6, 8, base_side=6).unflatten(0, (6, 6))
+    q, k = torch.randn(8), torch.randn(8)
+    score = lambda a, b: turned(q, turns[a]) @ turned(k, turns[b])  # noqa: E731
+    torch.testing.assert_close(score((0, 0), (2, 3)), score((3, 2), (5, 5)))
+    assert not torch.isclose(score((0, 0), (2, 3)), score((0, 0), (3, 2)))
+
+
+def test_a_small_picture_is_a_small_view_of_the_same_scene():
+    coarse, fine = rotations(2, 2, 8, base_side=4), rotations(4, 4, 8, base_side=4).unflatten(0, (4, 4))
+    torch.testing.assert_close(coarse.unflatten(0, (2, 2)), fine[::2, ::2])
+
+
+def test_an_untrained_network_predicts_no_velocity():
+    network = Denoiser(**TOY)
+    assert network(torch.randn(2, 16, 8, 8), torch.rand(2), torch.randn(2, 16, 256)).abs().max() == 0
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder / "pictures", count=3, size=64, seed=0)
+    torch.manual_seed(0)
+    Autoencoder(fine=8, coarse=8, encoder_coarse=8).save_pretrained(folder / "autoencoder")
+    return Corpus(folder / "pictures", folder / "autoencoder", folder / "cache")
+
+
+def test_latents_are_those_of_the_picture_and_its_mirror_image(corpus):
+    latents = corpus.at(64)
+    assert latents.shape == (6, 16, 8, 8)
+    picture = np.asarray(Image.open(corpus.folder / corpus.files[1]))
+    for row, array in ((2, picture), (3, picture[:, ::-1])):
+        image = torch.from_numpy(array.copy()).permute(2, 0, 1)[None] / 255
+        expected = corpus.autoencoder.encode(image)[0].detach()
+        torch.testing.assert_close(torch.from_numpy(latents[row].astype(np.float32)), expected, atol=2e-3, rtol=2e-3)
+    assert Corpus(corpus.folder, corpus.folder.parent / "autoencoder", corpus.cache).at(32).shape == (6, 16, 4, 4)
+
+
+def test_the_mirror_image_has_the_light_on_the_other_side():
+    for scene in scenes(50, 0):
+        words, other = (set(understand(captions(view)[0]).words) for view in (scene, scene.mirrored()))
+        swapped = {"left": "right", "right": "left"}
+        assert {swapped.get(word, word) for word in words} == other
+
+
+def test_prompts_are_varied_and_sometimes_empty():
+    rng = np.random.default_rng(0)
+    drawn = [tuple(worded([("snowy", "mountains", "night"), ("lake",)], rng)) for _ in range(400)]
+    assert {"snowy", "mountains", "night", "lake"} == {word for words in drawn for word in words}
+    assert 0.04 < drawn.count(()) / len(drawn) < 0.2
+    assert ("mountains", "night") in drawn
+
+
+def test_the_loss_reaches_every_weight(corpus):
+    task = GeneratorTask(corpus, **TOY)
+    stage = Stage("low", 1, {"velocity": 1.0}, crop=64, batch=4)
+    optimiser = torch.optim.SGD(task.model.parameters(), lr=0.1)
+    for step in range(3):  # what stands behind layers that start at zero gets its gradient later
+        optimiser.zero_grad()
+        task.losses(stage, np.random.default_rng(step))["velocity"].backward()
+        optimiser.step()
+    unused = {name for name, p in task.model.named_parameters() if p.grad is None or not p.grad.abs().sum()}
+    assert not unused
+
+
+def test_training_learns_resumes_and_ends_in_a_pipeline(corpus, tmp_path):
+    stages = [
+        Stage("low", 60, {"velocity": 1.0}, lr=3e-3, crop=64, batch=8),
+        Stage("full", 6, {"velocity": 1.0}, crop=32),
+    ]
+    torch.manual_seed(0)
+    settings = Settings(tmp_path, bf16=False, save_every=6, sample_every=66)
+    with pytest.raises(KeyboardInterrupt):
+        task = GeneratorTask(corpus, **TOY)
+        handle = task.model.transformer.register_forward_pre_hook(_interrupt_after(40))
+        train(task, stages, settings)
+    handle.remove()
+    train(GeneratorTask(corpus, **TOY), stages, settings)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert '"step": 66' in lines[-1]
+    assert (tmp_path / "samples" / "0000066.png").is_file()
+    loaded = EmbeddedPipeline.from_pretrained(tmp_path / "model")
+    trained = _loss(corpus, loaded)
+    torch.manual_seed(0)
+    assert trained < 0.9 * _loss(corpus, new_pipeline(**TOY))
+
+
+def _interrupt_after(calls):
+    left = [calls]
+
+    def hook(*_):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+
+    return hook
+
+
+def _loss(corpus, pipeline):
+    task = GeneratorTask(corpus, **TOY)
+    for name in ("text_encoder", "transformer"):
+        getattr(task.model, name).load_state_dict(getattr(pipeline, name).state_dict())
+    torch.manual_seed(7)
+    with torch.no_grad():
+        return task.losses(Stage("low", 1, {"velocity": 1.0}, crop=64, batch=32), np.random.default_rng(9))[
+            "velocity"
+        ].item()
+
+
+@pytest.mark.parametrize("broken", ["no corpus", "half rendered", "too small"])
+def test_a_corpus_that_cannot_be_used_is_named(corpus, tmp_path, broken):
+    folder = tmp_path / "pictures"
+    if broken != "no corpus":
+        write_corpus(folder, count=2, size=32, seed=0)
+    if broken == "half rendered":
+        (folder / "000001.png").unlink()
+    with pytest.raises(
+        UserError, match={"no corpus": "captions.jsonl", "half rendered": "1 of 2", "too small": "64"}[broken]
+    ):
+        Corpus(folder, corpus.folder.parent / "autoencoder", tmp_path / "cache").at(64)
+
+
+def test_the_command_trains_a_pipeline(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("lua_demo.train.generator.new_pipeline", lambda: new_pipeline(**TOY))
+    arguments = ["--images", corpus.folder, "--vae", corpus.folder.parent / "autoencoder", "--out", tmp_path]
+    plan = ["--stages", "low", "--steps", 2, "--batch", 2, "--crop", 32, "--fp32", "--threads", 1]
+    assert main(["generator", *map(str, [*arguments, *plan])]) == 0
+    assert sample(EmbeddedPipeline.from_pretrained(tmp_path / "model")).images.isfinite().all()
+    facts = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert (facts["what"], facts["images"], facts["steps"]) == ("generator", 3, 2)

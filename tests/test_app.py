@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -20,34 +21,48 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from lua_demo import report
 from lua_demo.engine import Engine
-from lua_demo.schema import Environment, Request, Result, Span
+from lua_demo.latents import save_latent
+from lua_demo.provenance import read_png
+from lua_demo.schema import BaseLatent, Environment, Request, Result, Span
+from lua_demo.store import Store
+from lua_demo.timing_view import timing_html
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.page import build_demo, launch_options
-from lua_demo.ui.timing_view import timing_html
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ["base", "lua", "swinir", "bicubic", "native"]
 
 
 @pytest.fixture(scope="module")
-def client(toy_weights, tmp_path_factory):
+def store(tmp_path_factory) -> Store:
+    return Store(tmp_path_factory.mktemp("results") / "store", pinned=None)
+
+
+@pytest.fixture(scope="module")
+def client(toy_weights, tmp_path_factory, store):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
-        demo = build_demo(Engine("cpu", weights=toy_weights))
+        demo = build_demo(Engine("cpu", weights=toy_weights), store)
         _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
         yield Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
         demo.close()
 
 
 def call(client: Client, image: Path | None, **changes):
-    settings = {"scale": 2, "methods": METHODS, "size": 64, "seed": 0, **changes}
+    settings = {"scale": 2, "methods": METHODS, "size": 64, "seed": 0, "latent": None, **changes}
     return client.submit(image=handle_file(image) if image else None, **settings, api_name="/compare")
 
 
-def test_last_answer_is_complete_and_lossless(client, photo, toy_weights):
+def get(client: Client, path: Path | str) -> bytes:
+    """What the server answers to a request for the file at `path`; raises HTTPError when it refuses."""
+    return urllib.request.urlopen(f"{client.src}gradio_api/file={path}").read()
+
+
+def test_last_answer_is_complete_and_lossless(client, photo, toy_weights, store):
     path = photo(160, 120)
-    status, panes, timing, files = call(client, path).result()
+    status, view, timing, share = call(client, path).result()
     request = Request(str(path), 2, 64, tuple(METHODS))
     expected = {
         event.method: event.image
@@ -55,25 +70,72 @@ def test_last_answer_is_complete_and_lossless(client, photo, toy_weights):
         if isinstance(event, Result)
     }
     assert status["state"] == "done"
-    assert [pane["key"] for pane in panes] == METHODS
-    for pane in panes:
+    assert [pane["key"] for pane in view["panes"]] == METHODS
+    for pane in view["panes"]:
         assert np.array_equal(np.asarray(Image.open(pane["image"])), expected[pane["key"]])
     assert "Time per stage" in timing and "PSNR" in timing
-    by_name = {Path(file).name: file for file in files}
-    assert set(by_name) == {*(f"{method}.png" for method in METHODS), "results.json"}
+    run = store.open(share["run"])
+    assert run.document["settings"]["methods"] == METHODS and run.source.read_bytes() == path.read_bytes()
     for method in METHODS:
-        with Image.open(by_name[f"{method}.png"]) as picture:
-            assert np.array_equal(np.asarray(picture), expected[method])
-            assert json.loads(picture.text["lua_demo"])["method"] == method
-    document = json.loads(Path(by_name["results.json"]).read_text())
-    assert document["scale"] == 2 and list(document["methods"]) == METHODS
+        assert np.array_equal(np.asarray(Image.open(run.pictures()[method])), expected[method])
+    offered = [name for name, _ in share["files"]]
+    assert {*(f"{method}.png" for method in METHODS), "comparison.html", "latent.safetensors"} <= set(offered)
+
+
+def test_files_are_made_when_they_are_asked_for(client, photo, store):
+    *_, share = call(client, photo(160, 120), methods=["base", "lua"]).result()
+    answer = client.predict(run=share["run"], name="lua.png", view="", api_name="/export")
+    path = answer if isinstance(answer, str) else answer["path"]
+    assert Path(path).name == "photo_160x120_x2_lua.png"
+    made = read_png(path)
+    assert made.method == "lua" and made.request.methods == ("base", "lua")
+    latent = client.predict(run=share["run"], name="latent.safetensors", view="", api_name="/export")
+    latent = latent if isinstance(latent, str) else latent["path"]
+    _, view, *_ = call(client, None, methods=["lua"], latent=handle_file(latent)).result()
+    again = np.asarray(Image.open(view["panes"][0]["image"]))
+    assert np.array_equal(again, np.asarray(Image.open(path)))
+    for run, name in (
+        ("x" * 22, "lua.png"),
+        ("../" + share["run"], "lua.png"),
+        (share["run"], "../run.json"),
+        (None, 3),
+    ):
+        with pytest.raises(AppError, match=r"no longer kept|there is no file"):
+            client.predict(run=run, name=name, view="", api_name="/export")
+
+
+def test_only_runs_can_be_fetched_from_the_stores_folder(client, photo, store):
+    *_, share = call(client, photo(160, 120), methods=["base"]).result()
+    run = store.open(share["run"])
+    assert get(client, run.pictures()["base"]) == run.pictures()["base"].read_bytes()
+    secret = store.folder.parent / "secret.txt"
+    secret.write_text("not for everybody")
+    (run.folder / "link.txt").symlink_to(secret)
+    outside = [secret, store.folder / ".." / "secret.txt", run.folder / "link.txt", "/etc/passwd", store.folder]
+    outside += [f"{run.folder}/../../secret.txt", f"{run.folder}/%2e%2e/%2e%2e/secret.txt", run.folder]
+    for path in outside:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            get(client, path)
+        assert caught.value.code in (403, 404), path
+    (run.folder / "link.txt").unlink()
+
+
+def test_a_latent_of_the_server_is_out_of_reach(client, photo, tmp_path):
+    made = save_latent(
+        tmp_path / "base.safetensors", BaseLatent(np.zeros((16, 8, 8), np.float32), "embedded", (64, 64))
+    )
+    assert raw_call(client, [None, 2, ["base"], 64, 0, {"path": str(made)}]) == "error"
+    assert (
+        raw_call(client, [None, 2, ["base"], 64, 0, {"path": str(made), "meta": {"_type": "gradio.FileData"}}])
+        == "error"
+    )
 
 
 def test_results_arrive_one_by_one(client, photo):
     job = call(client, photo(96, 96), methods=["base", "lua", "bicubic"])
     job.result()
     counts = [
-        sum(pane["image"] is not None for pane in panes) for _, panes, *_ in job.outputs() if isinstance(panes, list)
+        sum(pane["image"] is not None for pane in view["panes"]) for _, view, *_ in job.outputs() if "panes" in view
     ]
     assert counts == sorted(counts) and {1, 2, 3} <= set(counts)
     texts = [status["text"] for status, *_ in job.outputs()]
@@ -81,9 +143,9 @@ def test_results_arrive_one_by_one(client, photo):
 
 
 def test_method_without_original_says_why(client, photo):
-    _, panes, timing, files = call(client, photo(70, 60), methods=["lua", "native"]).result()
-    assert panes[1]["image"] is None and "70 x 60" in panes[1]["detail"]
-    assert "left out" in timing and not any("native" in file for file in files)
+    _, view, timing, share = call(client, photo(70, 60), methods=["lua", "native"]).result()
+    assert view["panes"][1]["image"] is None and "70 x 60" in view["panes"][1]["detail"]
+    assert "left out" in timing and "native.png" not in dict(share["files"])
 
 
 @pytest.mark.parametrize(
@@ -119,72 +181,83 @@ def test_no_photo(client):
 
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
 def test_files_of_the_server_are_out_of_reach(client, photo, meta):
-    # By hand: gradio_client would upload the file instead of naming it.
-    data = json.dumps({"data": [{"path": str(photo(96, 96)), **meta}, 2, ["base"], 64, 0]}).encode()
-    url = f"{client.src}gradio_api/call/compare"
-    post = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    assert raw_call(client, [{"path": str(photo(96, 96)), **meta}, 2, ["base"], 64, 0, None]) == "error"
+
+
+def raw_call(client: Client, data: list, endpoint: str = "compare") -> str:
+    """How the endpoint ends: "complete" or "error". By hand: gradio_client would upload files, not name them."""
+    url = f"{client.src}gradio_api/call/{endpoint}"
+    post = urllib.request.Request(url, json.dumps({"data": data}).encode(), {"Content-Type": "application/json"})
     event = json.load(urllib.request.urlopen(post))["event_id"]
     answer = urllib.request.urlopen(f"{url}/{event}").read().decode()
-    assert "event: error" in answer and "event: complete" not in answer
+    return [line.removeprefix("event: ") for line in answer.splitlines() if line.startswith("event: ")][-1]
 
 
-def test_the_upload_itself_reaches_the_engine(client, tmp_path):
+def test_the_upload_itself_reaches_the_engine(client, tmp_path, store):
     picture = Image.fromarray(np.tile(np.arange(96, dtype=np.uint8)[None, :, None], (64, 1, 3)))
     exif = Image.Exif()
     exif[0x0112] = 6  # a camera held upright: shown turned by 90 degrees
     path = tmp_path / "upright.jpg"
     picture.save(path, exif=exif)
-    _, panes, _, files = call(client, path, methods=["base"], size=48).result()
-    assert panes[0]["detail"].startswith("32 × 48 px")
-    document = json.loads(Path(files[-1]).read_text())
-    assert document["source"]["bytes"] == path.stat().st_size
+    _, view, _, share = call(client, path, methods=["base"], size=48).result()
+    assert view["panes"][0]["detail"].startswith("32 × 48 px")
+    assert store.open(share["run"]).source.read_bytes() == path.read_bytes()
 
 
-def test_only_compare_is_public(client):
+def test_what_is_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == ["/compare"]
+    assert list(endpoints) == ["/compare", "/export", "/models", "/upscale"]
     names = [parameter["parameter_name"] for parameter in endpoints["/compare"]["parameters"]]
-    assert names == ["image", "scale", "methods", "size", "seed"]
+    assert names == ["image", "scale", "methods", "size", "seed", "latent"]
 
 
-def test_stop_keeps_what_is_finished(engine, photo, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
-    handlers, session = Handlers(engine), gr.Request(session_hash="a")
-    answers = handlers.compare(str(photo(96, 96)), 2, METHODS, 64, 0, session)
+def test_stop_keeps_what_is_finished(engine, photo, tmp_path):
+    shelf = Store(tmp_path / "store", pinned=None)
+    handlers, session = Handlers(engine, shelf), gr.Request(session_hash="a")
+    answers = handlers.compare(str(photo(96, 96)), 2, METHODS, 64, 0, None, session)
     for status, *_ in answers:
         if status.done == 1:
             break
     button = threading.Thread(target=handlers.stop, args=(session,))
     handlers.runs["a"].stop.set()  # the button's thread may be late; the run is to stop at its next step either way
     button.start()
-    *_, (status, panes, timing, files) = answers
+    *_, (status, panes, timing, share) = answers
     button.join(10)
     assert not button.is_alive()
     assert (status.state, status.text) == ("stopped", "Stopped. 1 of 5 finished.")
     assert [bool(pane.file) for pane in panes] == [True, False, False, False, False]
-    assert "Base" in timing and [Path(file).name for file in files] == ["base.png", "results.json"]
+    assert panes[1].detail.startswith("Not run") and "Base" in timing
+    assert list(share.run.pictures()) == ["base"] and shelf.open(share.run.id)
     assert not handlers.runs
 
 
-def test_stop_with_nothing_running(engine):
-    assert Handlers(engine).stop(gr.Request(session_hash="a")).state == "stopped"
+def test_what_fails_leaves_nothing_in_the_store(engine, photo, tmp_path):
+    shelf = Store(tmp_path / "store", pinned=None)
+    handlers = Handlers(Engine("cpu", weights=tmp_path), shelf)
+    with pytest.raises(gr.Error, match="are missing"):
+        list(handlers.compare(str(photo(96, 96)), 2, METHODS, 64, 0, None, gr.Request(session_hash="a")))
+    assert list(shelf.folder.iterdir()) == []
 
 
-def test_sessions_stop_only_their_own_run(engine, photo, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
-    handlers = Handlers(engine)
-    answers = handlers.compare(str(photo(96, 96)), 2, ["base"], 64, 0, gr.Request(session_hash="a"))
+def test_stop_with_nothing_running(engine, tmp_path):
+    assert Handlers(engine, Store(tmp_path)).stop(gr.Request(session_hash="a")).state == "stopped"
+
+
+def test_sessions_stop_only_their_own_run(engine, photo, tmp_path):
+    handlers = Handlers(engine, Store(tmp_path / "store", pinned=None))
+    answers = handlers.compare(str(photo(96, 96)), 2, ["base"], 64, 0, None, gr.Request(session_hash="a"))
     next(answers)
     handlers.stop(gr.Request(session_hash="b"))
     assert list(answers)[-1][0].state == "done"
 
 
-def test_timing_escapes_and_shares_one_scale():
+def test_timing_escapes_and_shares_one_scale(photo):
     spans = Span("encode", 0.1, 0, shared=True), Span("<b>", 0.3, 2**20, cold=True)
     picture = np.zeros((4, 6, 3), np.uint8)
     fast = Result("a", "<i>fast", picture, spans[:1], {"psnr": 30.0, "ms_ssim": None})
     slow = Result("b", "slow", picture, spans, notes=("<script>",))
-    html = timing_html([fast, slow], Environment("cpu", "float32", {"lua": "<x>"}))
+    environment = Environment("cpu", "float32", {"lua": "<x>"})
+    html = timing_html(report.to_json(Request(str(photo(8, 8))), [fast, slow], environment))
     assert [part for part in ("<i>fast", "<b> 0.3", "<script>", "<x>") if part in html] == []
     assert "&lt;i&gt;fast" in html and "&lt;b&gt; 0.3" in html
     assert html.count("flex-grow:250.000") == 2  # 0.1 s of 0.4 s, in both bars

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lua_demo.engine import Engine
 from lua_demo.schema import Request, Result
+from lua_demo.store import Store
 from lua_demo.ui.page import build_demo, launch_options
 
 CHROMIUM = shutil.which("chromium")
@@ -25,7 +26,7 @@ pytestmark = [
 METHODS = ("base", "lua", "swinir", "bicubic", "native")
 WIDTH, HEIGHT = 240, 180  # of the photo: the base is not enlarged, so results are 480 x 360 and fit the window at 1:1
 READ_CANVAS = """() => {
-    const canvas = document.querySelector('#viewer [data-ref=slider] canvas'), {width, height} = canvas;
+    const canvas = document.querySelector('#viewer [data-ref=single] canvas'), {width, height} = canvas;
     const bytes = canvas.getContext('2d').getImageData(0, 0, width, height).data;
     let text = '';
     for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
@@ -42,7 +43,7 @@ def cache(tmp_path_factory) -> Path:
 def url(toy_weights, cache) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(cache))
-        demo = build_demo(Engine("cpu", weights=toy_weights))
+        demo = build_demo(Engine("cpu", weights=toy_weights), Store(cache / "store", pinned=None))
         _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
         yield address
         demo.close()
@@ -94,14 +95,19 @@ def expect_state(page: Page, state: str) -> None:
     expect(page.locator("#status .line")).to_have_attribute("data-state", state, timeout=60_000)
 
 
+def shared_run(page: Page) -> str:
+    """The id in the link below the pictures; empty before the first comparison."""
+    return re.search(r"run=([\w-]*)|$", page.locator("#share [data-ref=link]").input_value())[1] or ""
+
+
 def compare(page: Page, path: Path | None = None) -> None:
-    """Run to the end; every run has files of its own, so their address tells it from the run before."""
-    link = page.locator("#downloads a").first
-    before = link.get_attribute("href") if link.count() else ""
+    """Run to the end; the id in the link tells this run from the one before."""
+    before = shared_run(page)
     if path:
         upload(page, path)
     page.click("#compare")
-    expect(link).not_to_have_attribute("href", before, timeout=60_000)
+    link = page.locator("#share [data-ref=link]")
+    expect(link).to_have_value(re.compile(rf"run=(?!{before or 'none'}\b)"), timeout=60_000)
     expect_state(page, "done")
 
 
@@ -119,7 +125,9 @@ def overflow(page: Page) -> int:
 
 
 def canvas(page: Page) -> np.ndarray:
-    """H x W x 4: what the slider's canvas holds, after the frame that is due."""
+    """H x W x 4: what the canvas holds, after the frame that is due and all that it waits for."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    expect(page.locator("#viewer .stage")).to_have_attribute("aria-busy", "false", timeout=60_000)
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     width, height, data = page.evaluate(READ_CANVAS)
     return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
@@ -140,8 +148,8 @@ def test_slider_shows_the_engines_pixels(open_page, photo, toy_weights):
     page, path = open_page(), photo(WIDTH, HEIGHT)
     compare(page, path)
     expected = truth(toy_weights, path)
-    page.get_by_label("Method on the left").select_option("bicubic")
-    page.get_by_label("Method on the right").select_option("lua")
+    page.get_by_label("Picture on the left").select_option("bicubic")
+    page.get_by_label("Picture on the right").select_option("lua")
     page.get_by_role("button", name="1:1").click()
     divider, stage = page.locator("#viewer .divider"), page.locator("#viewer .stage").bounding_box()
 
@@ -163,12 +171,12 @@ def test_slider_shows_the_engines_pixels(open_page, photo, toy_weights):
     assert np.array_equal(shown[:, : split - 2], expected["bicubic"][:, : split - 2])
     assert np.array_equal(shown[:, split + 2 :], expected["lua"][:, split + 2 :])
     expect(divider).to_have_attribute("aria-valuenow", "40")
-    pane = page.locator("#viewer [data-ref=slider]")
+    pane = page.locator("#viewer [data-ref=single]")
     expect(pane.locator(".tag.left b")).to_have_text("Bicubic latent")
     expect(pane.locator(".tag.right span")).to_have_text(re.compile(rf"{2 * WIDTH} × {2 * HEIGHT} px · \d"))
 
     # A small picture beside a large one: each of its pixels covers 2 x 2 of the large one's.
-    page.get_by_label("Method on the left").select_option("base")
+    page.get_by_label("Picture on the left").select_option("base")
     divider.focus()
     page.keyboard.press("End")
     assert np.array_equal(centre(canvas(page), 2 * WIDTH, 2 * HEIGHT), expected["base"].repeat(2, 0).repeat(2, 1))
@@ -179,7 +187,7 @@ def test_slider_shows_the_engines_pixels(open_page, photo, toy_weights):
 def test_zoom_pan_and_pair_survive_the_next_run(open_page, photo):
     page = open_page()
     compare(page, photo(WIDTH, HEIGHT))
-    page.get_by_label("Method on the left").select_option("base")
+    page.get_by_label("Picture on the left").select_option("base")
     page.get_by_role("button", name="4×", exact=True).click()
     before = canvas(page)
     page.locator("#viewer .stage").focus()
@@ -188,7 +196,7 @@ def test_zoom_pan_and_pair_survive_the_next_run(open_page, photo):
     assert not np.array_equal(before, moved)
     compare(page)
     assert np.array_equal(canvas(page), moved)
-    expect(page.get_by_label("Method on the left")).to_have_value("base")
+    expect(page.get_by_label("Picture on the left")).to_have_value("base")
     page.mouse.move(*page.locator("#viewer .stage").evaluate("e => [e.getBoundingClientRect().x + 200, 300]"))
     page.mouse.wheel(0, -300)
     assert not np.array_equal(canvas(page), moved)
@@ -246,22 +254,18 @@ def test_bad_file_is_named_and_keeps_the_results(open_page, photo, tmp_path):
     expect_state(page, "error")
     expect(page.locator("#status .text")).to_have_text(re.compile(r"broken\.png .*; use PNG"))
     expect(page.get_by_test_id("toast-body")).to_contain_text(re.compile(r"broken\.png .*; use PNG"))
-    expect(page.locator("#viewer [data-ref=slider]")).to_be_visible()
+    expect(page.locator("#viewer [data-ref=single]")).to_be_visible()
     expect(page.locator("#timing table")).to_be_visible()
 
 
-def test_a_crash_does_not_look_busy(open_page, photo, cache):
+def test_a_crash_does_not_look_busy(open_page, photo, monkeypatch):
     page = open_page()
     compare(page, photo(WIDTH, HEIGHT))
-    (cache / "comparisons").rename(cache / "aside")
-    (cache / "comparisons").write_text("a file where the folder has to be")
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "draft", lambda store: 1 / 0)
         page.click("#compare")
         expect_state(page, "error")
         expect(page.locator("#status .text")).to_contain_text("broke off")
-    finally:
-        (cache / "comparisons").unlink()
-        (cache / "aside").rename(cache / "comparisons")
     compare(page)
 
 
@@ -282,12 +286,20 @@ def test_phone_and_dark(open_page, photo, theme):
     assert overflow(page) == 0
 
 
-def test_downloads_are_offered_when_it_is_done(open_page, photo, tmp_path, toy_weights):
+def test_files_are_offered_when_it_is_done(open_page, photo, tmp_path, toy_weights):
     page, path = open_page(), photo(WIDTH, HEIGHT)
-    expect(page.locator("#downloads")).to_be_hidden()
+    expect(page.locator("#share [data-ref=rows]")).to_be_hidden()
     compare(page, path)
+    for _ in range(2):  # the second time it is there already
+        page.get_by_label("File to download").select_option("lua.png")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download", exact=True).click()
+        assert download.value.suggested_filename == f"photo_{WIDTH}x{HEIGHT}_x2_lua.png"
+        download.value.save_as(tmp_path / "lua.png")
+        with Image.open(tmp_path / "lua.png") as picture:
+            assert np.array_equal(np.asarray(picture), truth(toy_weights, path)["lua"])
+    page.get_by_label("File to download").select_option("comparison.html")
     with page.expect_download() as download:
-        page.locator("#downloads a[download='lua.png']").click()
-    download.value.save_as(tmp_path / "lua.png")
-    with Image.open(tmp_path / "lua.png") as picture:
-        assert np.array_equal(np.asarray(picture), truth(toy_weights, path)["lua"])
+        page.get_by_role("button", name="Download", exact=True).click()
+    download.value.save_as(tmp_path / "comparison.html")
+    assert b"data:image/webp;base64," in (tmp_path / "comparison.html").read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
+from gradio.utils import get_upload_folder, is_static_file
 
 from lua_demo.ui.component import Private
 
@@ -20,12 +20,34 @@ class PhotoInput(gr.Image, metaclass=Private):
     is_template = True  # gradio names the browser's component after the base class
 
     def preprocess(self, payload: Any) -> str | None:
-        if not payload or not payload.path:
-            return None
-        # gradio checks this only for payloads that are marked as files, and a client may leave the mark out.
-        if not Path(payload.path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
-            raise gr.Error("image is not an uploaded file; upload it first", print_exception=False)
-        return payload.path
+        return uploaded("image", payload.path) if payload and payload.path else None
+
+
+class LatentInput(gr.File, metaclass=Private):
+    """A file control whose value is the path of the uploaded file itself."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> str | None:
+        return uploaded("latent", payload.path) if payload and payload.path else None
+
+
+class FilesInput(gr.File, metaclass=Private):
+    """A control for several files whose value is the list of the paths of the uploaded files themselves."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> list[str]:
+        return [uploaded("files", file.path) for file in payload or () if file.path]
+
+
+def uploaded(name: str, path: str) -> str:
+    """`path`, if its file was uploaded or is served by this page anyway; else an error that names `name`."""
+    # gradio checks this only for payloads that are marked as files, and a client may leave the mark out.
+    inside = Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
+    if not inside and not is_static_file(path):
+        raise gr.Error(f"{name} is not an uploaded file; upload it first", print_exception=False)
+    return path
 
 
 def _as_it_is(self: gr.components.Component, payload: Any) -> Any:
@@ -35,6 +57,11 @@ def _as_it_is(self: gr.components.Component, payload: Any) -> Any:
 class Radio(gr.Radio, metaclass=Private):
     is_template = True
     preprocess = _as_it_is
+
+    def api_info(self) -> dict[str, Any]:
+        # gradio calls every choice a text, and shows that to the users of the API.
+        numbers = all(isinstance(value, int) for _, value in self.choices)
+        return {"type": "integer"} if numbers else super().api_info()
 
 
 class CheckboxGroup(gr.CheckboxGroup, metaclass=Private):

@@ -11,12 +11,9 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from lua_demo.ui.component import Private
+from lua_demo.viewer_files import PLACEHOLDER, STATIC, static, viewer_files
 
-STATIC = Path(__file__).with_name("static")
-
-
-def static(name: str) -> str:
-    return (STATIC / name).read_text(encoding="utf-8")
+__all__ = ["STATIC", "CompareViewer", "Pane", "View", "static"]
 
 
 @dataclass(frozen=True)
@@ -36,34 +33,59 @@ class Pane:
     file: Path | None = None
 
 
-class CompareViewer(gr.HTML, metaclass=Private):
-    """Slider between any two pictures, or all of them in a grid, with one zoom and one position.
+@dataclass(frozen=True)
+class View:
+    """Pictures, and how to look at them.
 
-    The value is a sequence of `Pane`; pictures may differ in size (they are laid over each other) and may be missing.
-    The browser gets JSON and writes texts with `textContent`; the template is static, so zoom, pair and mode survive
-    an update.
+    Attributes:
+        panes: the pictures, in order.
+        state: a query string as the viewer writes it into its `data-view` attribute, like "mode=slider&zoom=2". Set
+            once, when it arrives; what it leaves out or has wrong stays as it was.
     """
 
-    def __init__(self, value: Sequence[Pane] | None = None, **kwargs: Any):
-        super().__init__(
-            value,
-            html_template=static("viewer.html"),
-            css_template=static("viewer.css"),
-            js_on_load=static("viewport.js") + static("viewer.js"),
-            apply_default_css=False,
-            **kwargs,
-        )
+    panes: Sequence[Pane]
+    state: str = ""
 
-    def postprocess(self, value: Sequence[Pane] | None) -> list[dict[str, Any]]:
-        return [
+
+class CompareViewer(gr.HTML, metaclass=Private):
+    """Any number of pictures of one subject: slider, grid, blink, difference, magnifier, with one zoom and position.
+
+    The value is a sequence of `Pane`, or a `View`; pictures may differ in size (they are laid over each other) and may
+    be missing. The browser gets JSON and writes texts with `textContent`; the template is static, so the view survives
+    an update.
+
+    Args:
+        pair: keys of the pictures on the left and on the right until the reader chooses; else the first two.
+        placeholder: HTML shown while there is no picture.
+    """
+
+    def __init__(
+        self,
+        value: Sequence[Pane] | View | None = None,
+        *,
+        pair: tuple[str, str] | None = None,
+        placeholder: str = PLACEHOLDER,
+        **kwargs: Any,
+    ):
+        self.pair, self.placeholder = pair, placeholder
+        html, css, js = viewer_files(placeholder)
+        super().__init__(value, html_template=html, css_template=css, js_on_load=js, apply_default_css=False, **kwargs)
+
+    def postprocess(self, value: Sequence[Pane] | View | None) -> dict[str, Any]:
+        view = value if isinstance(value, View) else View(value or ())
+        panes = [
             {
                 "key": pane.key,
                 "label": pane.label,
                 "detail": pane.detail,
                 "image": FileData(path=str(pane.file), orig_name=pane.file.name).model_dump() if pane.file else None,
             }
-            for pane in value or ()
+            for pane in view.panes
         ]
+        return {"panes": panes, "state": view.state, "pair": list(self.pair or ())}
 
     def api_info(self) -> dict[str, Any]:
-        return {"type": "array", "items": {"type": "object"}, "description": "key, label, detail, image (file or null)"}
+        return {
+            "type": "object",
+            "description": "panes: list of key, label, detail, image (file or null); state: how they are looked at",
+        }

@@ -1,0 +1,111 @@
+"""What the page starts from: a link to a stored run, a link with settings, a dropped picture of ours, an example."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from lua_demo.catalog import METHODS
+from lua_demo.provenance import read_png
+from lua_demo.recreate import find_source
+from lua_demo.schema import Request, UserError
+from lua_demo.settings import from_query, from_settings
+from lua_demo.store import EXAMPLES, Run, Store
+from lua_demo.timing_view import timing_html
+from lua_demo.ui.share import Sharing
+from lua_demo.ui.showing import panes, summary
+from lua_demo.ui.status import Status
+from lua_demo.ui.viewer import View
+
+GONE = "This comparison is no longer kept, or the link is not complete. Here is an example instead."
+EXAMPLE = "An example, computed beforehand. Press Compare to run it here, or choose a photo of yours."
+EMPTY = "Ready. Choose a photo and press Compare."
+FILLED = "The settings of the link are in the form; nothing has run yet. Press Compare, or choose another photo first."
+MAX_STATE = 500  # characters of a viewer's state
+
+
+class Opening:
+    """Handlers that show what is there already, and fill the form.
+
+    Args:
+        controls: names of the form's controls, which are fields of `Request`, in the order of the outputs.
+    """
+
+    def __init__(self, store: Store, controls: Sequence[str]):
+        self.store, self.sharing, self.controls = store, Sharing(store), tuple(controls)
+
+    def form(self, request: Request) -> list[Any]:
+        values = [getattr(request, name) for name in self.controls]
+        return [list(value) if isinstance(value, tuple) else None if value == "" else value for value in values]
+
+    def show(self, run: Run, status: Status, state: str = "", go: bool = True) -> list[Any]:
+        pictures = View(panes(run.document, run.pictures()), state)
+        return [status, pictures, timing_html(run.document), self.sharing.share(run, go)]
+
+    def link(self, visit: gr.Request) -> list[Any]:
+        """Status, viewer, timing, share and the form for the page's address."""
+        query = dict(visit.query_params)
+        if "run" in query:
+            if run := self.store.open(query["run"]):
+                made = time.strftime("%Y-%m-%d", time.gmtime(run.document.get("created", 0)))
+                status = Status("done", f"Compared on {made}. {summary(run.document)}")
+                return [*self.show(run, status, query.get("view", "")[:MAX_STATE]), *self.form(request_of(run))]
+            return self.example(Status("stopped", GONE))
+        try:
+            settings = from_query(query)
+            request = from_settings(settings, image=initial(self.store).image)
+        except UserError as error:
+            return self.example(Status("error", f"The settings of the link were not used: {error}"))
+        return [Status("empty", FILLED), [], "", None, *self.form(request)] if settings else self.example()
+
+    def example(self, status: Status | None = None) -> list[Any]:
+        # The form has these settings from the start: filling it now could undo what a quick visitor has chosen.
+        form = [gr.skip() for _ in self.controls]
+        if run := first_pinned(self.store):
+            return [*self.show(run, status or Status("empty", EXAMPLE), go=False), *form]
+        return [status or Status("empty", EMPTY), [], "", None, *form]
+
+    def dropped(self, photo: str | None, shared: Any) -> list[Any]:
+        """Status and form after an upload: a PNG of ours brings its settings back, any other photo changes nothing."""
+        skip = [gr.skip() for _ in self.controls]
+        try:
+            made = read_png(photo) if photo else None
+        except UserError as error:
+            return [Status("error", f"{error}. Here it is an ordinary photo."), *skip]
+        if made is None:
+            return [gr.skip(), *skip]
+        # Only what the reader has before them or what is public: a hash is no proof that one may see the file.
+        shown = self.store.open(shared.get("run")) if isinstance(shared, dict) else None
+        own = [shown.source] if shown and shown.source else []
+        source = find_source(made, [*own, *sorted(EXAMPLES.glob("*"))])
+        field = "latent" if made.kind == "latent" else "image"
+        form = self.form(replace(made.request, **{field: str(source or "")}))
+        words = f"The settings of this {METHODS[made.method].label} picture are back in the form."
+        if source:
+            return [Status("empty", f"{words} So is {made.file}: press Compare to run it again."), *form]
+        missing = f"It was made from {made.file}, which is not here: choose that {made.kind}, then press Compare."
+        return [Status("empty", f"{words} {missing}"), *form]
+
+
+def first_pinned(store: Store) -> Run | None:
+    """The run that a fresh page shows."""
+    return next((run for name in store.pinned_names() if (run := store.open(name))), None)
+
+
+def initial(store: Store) -> Request:
+    """What the form holds before anything else comes."""
+    run = first_pinned(store)
+    return request_of(run) if run else Request()
+
+
+def request_of(run: Run) -> Request:
+    """What made `run`; the default where that cannot be run here."""
+    field = "latent" if run.document["source"]["kind"] == "latent" else "image"
+    try:
+        return from_settings(run.document["settings"], **{field: str(run.source or "")})
+    except UserError:
+        return Request()

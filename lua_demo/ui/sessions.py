@@ -1,0 +1,69 @@
+"""What runs for which browser session, so that a session's own Stop ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from lua_demo.schema import UserError
+from lua_demo.ui.status import Status
+
+# A stop waits this long for the running stage to give way before the page is released anyway.
+STOP_PATIENCE_S = 30.0
+WAITING = Status("waiting", "Waiting for a free place: one comparison runs at a time.")
+CRASHED = Status("error", "The comparison broke off with an error of the program; the server's log tells more.")
+NEVER_STARTED = Status("stopped", "Stopped. Nothing had started.")
+
+
+@dataclass
+class Session:
+    """What runs for one browser session."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    finished: threading.Event = field(default_factory=threading.Event)
+
+
+class Sessions:
+    """At most one thing runs per session."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str | None, Session] = {}
+
+    @contextlib.contextmanager
+    def running(self, session: gr.Request) -> Iterator[Session]:
+        run = self.runs[session.session_hash] = Session()
+        try:
+            yield run
+        finally:
+            run.finished.set()
+            if self.runs.get(session.session_hash) is run:
+                del self.runs[session.session_hash]
+
+    def stop(self, session: gr.Request) -> Any:
+        """Stops what runs for this session, and returns once it has given way."""
+        run = self.runs.get(session.session_hash)
+        if run is None:
+            return NEVER_STARTED
+        run.stop.set()
+        run.finished.wait(STOP_PATIENCE_S)
+        return gr.skip()
+
+    def crash(self, shown: dict[str, Any]) -> Any:
+        """After an error that is no UserError: the line must not go on claiming that something runs."""
+        return CRASHED if shown["state"] == "busy" else gr.skip()
+
+    def leave(self, session: gr.Request) -> None:
+        """The tab was closed: nobody waits for the result."""
+        if run := self.runs.get(session.session_hash):
+            run.stop.set()
+
+
+def refusal(error: UserError) -> gr.Error:
+    """What to raise instead of `error`, for the page and for clients. A toast renders HTML."""
+    return gr.Error(escape(str(error), quote=False), print_exception=False)

@@ -1,0 +1,124 @@
+"""The row below the pictures: the link to this comparison, and its files, made when somebody asks for them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.utils import get_upload_folder
+
+from lua_demo import export
+from lua_demo.schema import UserError
+from lua_demo.store import RUN_ID, Run, Store
+from lua_demo.ui.component import Private
+from lua_demo.viewer_files import static
+
+KEPT = "Anyone with the link sees the pictures, the settings and the {source}, with all that its file contains. "
+UNTIL = "It is kept until nobody has opened it for {days:.0f} days."
+PINNED = "An example that is part of this demo."
+
+
+@dataclass(frozen=True)
+class Share:
+    """A comparison that can be shared.
+
+    Attributes:
+        go: somebody asked for it, so the page's address becomes its link.
+        file: one that was just made and is to be downloaded.
+    """
+
+    run: Run
+    note: str
+    go: bool = True
+    file: Path | None = None
+
+
+class ShareRow(gr.HTML, metaclass=Private):
+    """Shows a `Share`; hidden without one. Triggers `submit` with run, name and state when a file is asked for."""
+
+    def __init__(self, value: Share | None = None, **kwargs: Any):
+        super().__init__(
+            value,
+            html_template=static("share.html"),
+            css_template=static("share.css"),
+            js_on_load=static("share.js"),
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def postprocess(self, value: Share | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        space = os.environ.get("SPACE_ID")
+        return {
+            "run": value.run.id,
+            "base": f"https://huggingface.co/spaces/{space}" if space else "",
+            "note": value.note,
+            "go": value.go,
+            "files": export.offers(value.run),
+            "file": FileData(path=str(value.file), orig_name=value.file.name).model_dump() if value.file else None,
+            "made": secrets.token_hex(4) if value.file else "",  # the same file again is a new value
+        }
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "object", "description": "run: id of the comparison, for ?run=; files: what /export can make"}
+
+
+class Sharing:
+    """Links to stored runs, and the files that are made of them."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    def share(self, run: Run, go: bool = True, file: Path | None = None) -> Share:
+        if not RUN_ID.fullmatch(run.id):
+            return Share(run, PINNED, go, file)
+        days = self.store.max_age_s / 86400
+        note = KEPT.format(source=run.document["source"]["kind"]) + UNTIL.format(days=days)
+        return Share(run, note, go, file)
+
+    def download(self, event: gr.EventData) -> Share:
+        """What the row's button asks for."""
+        run, name, state, go = (getattr(event, key, None) for key in ("run", "name", "state", "go"))
+        run, path = self._make(run, name, state)
+        return self.share(run, bool(go), path)
+
+    def export(self, run: str, name: str, view: str = "") -> dict:
+        """One file of a finished comparison. `run` and `name` as in the last output of /compare (run, files)."""
+        path = self._make(run, name, view)[1]
+        return FileData(path=str(path), orig_name=path.name).model_dump()
+
+    def _make(self, run_id: Any, name: Any, state: Any) -> tuple[Run, Path]:
+        try:
+            run = self.store.open(run_id)
+            if run is None:
+                raise UserError("this comparison is no longer kept; compare again")
+            state = state[:500] if isinstance(state, str) else ""
+            # In gradio's own cache, so that it is served as a download, ages with it, and burdens no quota.
+            digest = hashlib.sha256(f"{name} {state}".encode()).hexdigest()[:16]
+            folder = Path(get_upload_folder()) / "exports" / run.id / digest
+            path = folder / download_name(run, str(name))
+            if not path.is_file():
+                content = export.make(run, str(name), state)
+                folder.mkdir(parents=True, exist_ok=True)
+                temporary = folder / secrets.token_hex(8)
+                temporary.write_bytes(content)
+                temporary.replace(path)
+            return run, path
+        except UserError as error:
+            raise gr.Error(escape(str(error), quote=False), print_exception=False) from error
+
+
+def download_name(run: Run, name: str) -> str:
+    """Which photo, which scale, which file: "mountain-lake_x2_lua.png"."""
+    stem = re.sub(r"[^A-Za-z0-9-]+", "_", Path(run.document["source"]["file"]).stem).strip("_")[:60] or "comparison"
+    scale = re.sub(r"[^0-9]", "", str(run.document["settings"].get("scale", "")))
+    return f"{stem}_x{scale}_{re.sub(r'[^a-z0-9_.]', '_', name[:40])}"

@@ -1,0 +1,203 @@
+"""The blind vote below the numbers: two pictures of the comparison on show as A and B, a vote, then their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.utils import get_upload_folder
+
+from lua_demo.booth import Ballot, Booth
+from lua_demo.catalog import METHODS
+from lua_demo.schema import UserError
+from lua_demo.store import Store
+from lua_demo.ui.sessions import refusal
+from lua_demo.ui.viewer import CompareViewer, Pane, View
+from lua_demo.votes import Tally
+
+INTRO = (
+    "<p>Two of the pictures on show, in random order and without their names. Which one is better? The names and all "
+    "votes so far follow. Nothing about you is kept.</p>"
+)
+PLACEHOLDER = "<p><b>No pair drawn yet</b></p>"
+OTHER = '<p class="told">Another comparison is on show now.</p>'
+DRAW, NEXT = "Draw a pair", "Next pair"
+
+Answer = tuple[Any, Any, Any, Any, Any, Any]
+
+
+class Voting:
+    """The event handlers of the section; the outputs are (token, viewer, column with both, choices, words, button)."""
+
+    def __init__(self, store: Store):
+        self.booth = Booth(store, Path(get_upload_folder()) / "votes")
+
+    def draw(self, shared: Any, token: str) -> Answer:
+        """A new pair of the comparison on show."""
+        try:
+            ballot = self.booth.draw(_run(shared), token)
+        except UserError as error:
+            words = f'<p class="told error" role="status">No pair: {escape(str(error))}.</p>'
+            return "", [], gr.Column(visible=False), gr.Row(visible=False), words, gr.Button(DRAW, visible=True)
+        views = View(panes(ballot), "mode=slider&zoom=fit&split=0.5&left=a&right=b")
+        return ballot.token, views, gr.Column(visible=True), gr.Row(visible=True), "", gr.Button(visible=False)
+
+    def open(self, shared: Any, token: str) -> Answer:
+        """The section was opened: there is a pair at once, and one that was drawn before stays."""
+        return skip() if token else self.draw(shared, token)
+
+    def vote(self, choice: str, token: str) -> Answer:
+        try:
+            ballot = self.booth.vote(token, choice)
+        except UserError as error:
+            raise refusal(error) from error
+        words = result_html(ballot, self.booth.tally())
+        # The panes keep keys and files, so the view stays where it was looked at.
+        return token, panes(ballot), gr.skip(), gr.Row(visible=False), words, gr.Button(NEXT, visible=True)
+
+    def follow(self, shared: Any, token: str) -> Answer:
+        """Another comparison is on show: a pair of the one before would be voted on by mistake."""
+        run, ballot = _run(shared), self.booth.drawn(token)
+        if not run or not token or (ballot and ballot.run == run):
+            return skip()
+        return "", [], gr.Column(visible=False), gr.Row(visible=False), OTHER, gr.Button(DRAW, visible=True)
+
+    def pair(self, run: str) -> dict[str, Any]:
+        """Draw a blind pair of a finished comparison: {token: for /vote, a: picture, b: picture}."""
+        try:
+            ballot = self.booth.draw(run)
+        except UserError as error:
+            raise refusal(error) from error
+        files = (FileData(path=str(path), orig_name=path.name).model_dump() for path in ballot.pictures)
+        return {"token": ballot.token, **dict(zip("ab", files, strict=True))}
+
+    def cast(self, token: str, choice: str) -> dict[str, Any]:
+        """Vote "a", "b" or "" (no difference) on a drawn pair: {a, b: methods, tally: of all votes, by pair}."""
+        try:
+            ballot = self.booth.vote(token, choice)
+        except UserError as error:
+            raise refusal(error) from error
+        counts = [
+            {"pair": list(entry.pair), "wins": list(entry.wins), "ties": entry.ties, "share": entry.share,
+             "interval_95": list(entry.interval)}
+            for entry in self.booth.tally()
+        ]  # fmt: skip
+        return {**dict(zip("ab", ballot.shown, strict=True)), "tally": counts}
+
+
+def skip() -> Answer:
+    return (gr.skip(),) * 6
+
+
+def _run(shared: Any) -> str:
+    return str(shared.get("run") or "") if isinstance(shared, dict) else ""
+
+
+def panes(ballot: Ballot) -> list[Pane]:
+    """A and B; with the methods' names once there is a vote."""
+    named = ballot.choice is not None
+    return [
+        Pane(name.lower(), f"{name}: {label}" if named else name, "", picture)
+        for name, label, picture in zip("AB", ballot.labels, ballot.pictures, strict=True)
+    ]
+
+
+def result_html(ballot: Ballot, counts: Sequence[Tally]) -> str:
+    """Who A and B are, what this voter chose, this pair's count, and the count of all pairs; all text is escaped."""
+    names = dict(zip("ab", map(escape, ballot.labels), strict=True))
+    if ballot.choice:
+        other = "b" if ballot.choice == "a" else "a"
+        told = f"You chose {ballot.choice.upper()}: {names[ballot.choice]}.</b> {other.upper()} is {names[other]}."
+    else:
+        told = f"You saw no difference.</b> A is {names['a']}, B is {names['b']}."
+    own = [entry for entry in counts if set(entry.pair) == set(ballot.shown)]
+    sentences = "".join(f"<p>{in_words(entry)}</p>" for entry in own)
+    return f'<div class="told" role="status"><p class="reveal"><b>{told}</p>{sentences}</div>{tally_html(counts)}'
+
+
+def leading(entry: Tally) -> Tally:
+    """The same with the method first that has more votes."""
+    if entry.share is None or entry.share >= 0.5:
+        return entry
+    low, high = entry.interval
+    return Tally(entry.pair[::-1], entry.wins[::-1], entry.ties, 1 - entry.share, (1 - high, 1 - low))
+
+
+def in_words(entry: Tally) -> str:
+    entry = leading(entry)
+    first, second = map(label, entry.pair)
+    ties = f" {entry.ties} saw no difference." if entry.ties else ""
+    if entry.share is None:
+        return f"No vote so far tells {first} from {second}.{ties}"
+    votes = sum(entry.wins)
+    return (
+        f"So far {first} has {entry.wins[0]} of {votes} {'votes' if votes > 1 else 'vote'} against {second}: "
+        f"{percent(entry)}.{ties}"
+    )
+
+
+def percent(entry: Tally) -> str:
+    return f"{100 * entry.share:.0f} % (95 % interval {spread(entry)})"
+
+
+def spread(entry: Tally) -> str:
+    low, high = (f"{100 * bound:.0f}" for bound in entry.interval)
+    return f"{low} to {high} %"
+
+
+def label(method: str) -> str:
+    return escape(METHODS[method].label if method in METHODS else method)
+
+
+def tally_html(counts: Sequence[Tally]) -> str:
+    """A line per pair of methods: its share with the interval drawn on a scale from 0 to 100 %."""
+    lines = []
+    for entry in map(leading, counts):
+        low, high = (f"{100 * bound:.1f}%" for bound in entry.interval)
+        range_ = f'<i style="left:{low};right:calc(100% - {high})"></i>'
+        dot = "" if entry.share is None else f'<b style="left:{100 * entry.share:.1f}%"></b>'
+        lines.append(
+            f'<tr><th scope="row">{label(entry.pair[0])} <span>over {label(entry.pair[1])}</span></th>'
+            f'<td class="scale" aria-hidden="true"><div>{range_}{dot}</div></td>'
+            f"<td>{'·' if entry.share is None else f'{100 * entry.share:.0f} %'} <span>{spread(entry)}</span></td>"
+            f"<td>{entry.wins[0]} : {entry.wins[1]}</td><td>{entry.ties}</td></tr>"
+        )
+    heads = ["Share, 95 % interval", "Votes", "No difference"]
+    head = '<th scope="col">Pair</th><td class="scale" aria-hidden="true"></td>'
+    head += "".join(f'<th scope="col">{text}</th>' for text in heads)
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="All votes, by pair of methods">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def voting_section(store: Store, share: gr.HTML) -> None:
+    """Build the section where this is called and wire it. The value of `share` tells which comparison is on show."""
+    voting = Voting(store)
+    with gr.Accordion("Blind vote: which is better?", open=False, elem_id="vote") as section:
+        gr.HTML(INTRO, apply_default_css=False, elem_id="vote-intro")
+        token = gr.State("")
+        with gr.Column(visible=False, elem_id="vote-booth") as booth:
+            viewer = CompareViewer(label="Blind pair", pair=("a", "b"), placeholder=PLACEHOLDER, elem_id="vote-viewer")
+            with gr.Row(elem_id="vote-choices") as choices:
+                buttons = {
+                    "a": gr.Button("A is better", elem_id="vote-a", min_width=90),
+                    "": gr.Button("No difference", elem_id="vote-none", min_width=90),
+                    "b": gr.Button("B is better", elem_id="vote-b", min_width=90),
+                }
+        words = gr.HTML(apply_default_css=False, label="Votes", elem_id="vote-words")
+        again = gr.Button(DRAW, elem_id="vote-next")
+    views = [token, viewer, booth, choices, words, again]
+    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    section.expand(voting.open, [share, token], views, **quiet)
+    again.click(voting.draw, [share, token], views, **quiet)
+    share.change(voting.follow, [share, token], views, **quiet)
+    for choice, button in buttons.items():
+        button.click(partial(voting.vote, choice), token, views, **quiet)
+    gr.api(voting.pair, api_name="vote_pair", queue=False, api_visibility="undocumented")
+    gr.api(voting.cast, api_name="vote", queue=False, api_visibility="undocumented")

@@ -1,0 +1,156 @@
+"""/models, /upscale and /compare as a program sees them: over HTTP, real engine, toy weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from lua_demo.catalog import METHODS
+from lua_demo.cli import main
+from lua_demo.engine import Engine
+from lua_demo.provenance import read_png
+from lua_demo.schema import Request, Result, UserError
+from lua_demo.store import Store
+from lua_demo.ui.page import build_demo, launch_options
+from lua_demo.validate import validated
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADING = "## Use it from Python over HTTP"
+
+
+@pytest.fixture(scope="module")
+def client(toy_weights, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
+        store = Store(tmp_path_factory.mktemp("results") / "store")
+        demo = build_demo(Engine("cpu", weights=toy_weights), store)
+        _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+        yield Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+        demo.close()
+
+
+def upscale(client: Client, path: Path, **changes) -> list[dict]:
+    job = client.submit(image=handle_file(path), **{"size": 64, **changes}, api_name="/upscale")
+    job.result()
+    return job.outputs()
+
+
+def test_models_names_all_that_can_be_run(client, toy_weights):
+    models = client.predict(api_name="/models")
+    assert list(models["methods"]) == list(METHODS)
+    assert models["methods"]["lua"]["stages"] == ["encode", "upscale", "decode"]
+    assert models["methods"]["native"]["needs_original"] and not models["methods"]["roundtrip"]["default"]
+    space = models["latent_spaces"]["embedded"]
+    environment = Engine("cpu", weights=toy_weights).environment()
+    assert space["weights"] == environment.weights and space["scales"] == models["methods"]["lua"]["scales"] == [2, 4]
+    assert (models["device"], models["dtype"]) == (environment.device, "float32")
+    assert models["defaults"]["size"] == 512 and models["limits"]["size"] == [16, 2048]
+
+
+def test_upscale_tells_every_stage_and_gives_the_engines_pixels(client, photo, toy_weights):
+    path = photo(160, 120)
+    *stages, last = upscale(client, path, scale=4)
+    assert [stage["stage"] for stage in stages if stage["stage"] != "load"] == ["encode", "upscale", "decode"]
+    assert {stage["state"] for stage in stages} == {"busy"} and (last["state"], last["method"]) == ("done", "lua")
+    (expected,) = (
+        event.image
+        for event in Engine("cpu", weights=toy_weights).compare(Request(str(path), 4, 64, ("lua",)))
+        if isinstance(event, Result)
+    )
+    assert np.array_equal(np.asarray(Image.open(last["file"])), expected)
+    assert Path(last["file"]).name == "photo_160x120_x4_lua.png"
+    made = read_png(last["file"])
+    assert (made.method, made.request.scale, made.file) == ("lua", 4, path.name)
+    assert last["results"]["methods"]["lua"]["total_seconds"] > 0
+
+
+def test_upscale_takes_a_latent(client, photo):
+    *_, share = client.predict(
+        image=handle_file(photo(160, 120)), methods=["base"], size=64, latent=None, api_name="/compare"
+    )
+    latent = client.predict(run=share["run"], name="latent.safetensors", api_name="/export")
+    *_, last = client.submit(latent=handle_file(latent), api_name="/upscale")
+    assert np.array_equal(Image.open(last["file"]), Image.open(upscale(client, photo(160, 120))[-1]["file"]))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "changes", "argv"),
+    [
+        ("/upscale", {"scale": 3}, ["--scale", "3"]),
+        ("/upscale", {"method": "magic"}, ["--methods", "magic"]),
+        ("/upscale", {"size": 7}, ["--size", "7"]),
+        ("/compare", {"scale": 3}, ["--scale", "3"]),
+        ("/compare", {"methods": ["lua", "magic"]}, ["--methods", "lua,magic"]),
+        ("/compare", {"methods": []}, ["--methods", ","]),
+        ("/compare", {"size": 10**9}, ["--size", str(10**9)]),
+        ("/compare", {"seed": -1}, ["--seed", "-1"]),
+    ],
+)
+def test_refusals_are_those_of_the_command_line(client, photo, tmp_path, capsys, endpoint, changes, argv):
+    path = photo(96, 96)
+    assert main(["compare", "--image", str(path), "--out", str(tmp_path / "out"), "--device", "cpu", *argv]) == 2
+    told = capsys.readouterr().err.removeprefix("lua_demo: ").strip()
+    with pytest.raises(AppError) as caught:
+        client.predict(image=handle_file(path), **changes, api_name=endpoint)
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize("endpoint", ["/upscale", "/compare"])
+def test_a_file_that_is_no_photo_is_refused_alike(client, tmp_path, capsys, endpoint):
+    path = tmp_path / "notes.png"
+    path.write_text("no picture")
+    assert main(["compare", "--image", str(path), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 2
+    told = capsys.readouterr().err.removeprefix("lua_demo: ").strip()
+    with pytest.raises(AppError) as caught:
+        client.predict(image=handle_file(path), api_name=endpoint)
+    assert str(caught.value) == told
+
+
+def test_what_cannot_be_upscaled(client, photo):
+    with pytest.raises(UserError) as expected:
+        validated(Request())
+    with pytest.raises(AppError, match=re.escape(str(expected.value))):
+        client.predict(api_name="/upscale")
+    with pytest.raises(AppError, match=r"Native \(original\): the photo is 70 x 60"):
+        upscale(client, photo(70, 60), method="native")
+    for value in ("/etc/passwd", {"url": "x"}, {"path": 3}):
+        with pytest.raises(AppError, match=r"image is .*; give a file"):
+            client.predict(image=value, api_name="/upscale")
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_files_of_the_server_are_out_of_reach(client, photo, meta):
+    from test_app import raw_call
+
+    assert raw_call(client, [{"path": str(photo(96, 96)), **meta}, 2, "base", 64, None], "upscale") == "error"
+
+
+def test_every_parameter_has_a_name_a_default_and_every_endpoint_a_description(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    for name in ("/compare", "/upscale", "/models"):
+        assert len(endpoints[name]["description"]) > 60
+        assert all(parameter["parameter_has_default"] for parameter in endpoints[name]["parameters"])
+    named = {name: [p["parameter_name"] for p in endpoints[name]["parameters"]] for name in endpoints}
+    assert named["/upscale"] == ["image", "scale", "method", "size", "latent"] and named["/models"] == []
+    assert endpoints["/compare"]["parameters"][1]["python_type"]["type"] == "int"
+
+
+def test_the_readmes_example_runs(client, monkeypatch, capsys):
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n{HEADING}\n", 1)[1].split("\n## ", 1)[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    address = "http://127.0.0.1:7860"
+    assert code.count(address) == 1, "the page's own address"
+    monkeypatch.chdir(ROOT)
+    variables: dict = {}
+    exec(compile(code.replace(address, client.src), "README.md", "exec"), variables)
+    told = capsys.readouterr().out
+    assert "busy upscale\n" in told and "['base', 'lua', 'bicubic']" in told
+    assert read_png(variables["png"]).method == "lua" and f"?run={variables['share']['run']}" in told
+    with Image.open(variables["answer"]["file"]) as picture:
+        assert picture.size == (256, 192)

@@ -1,0 +1,171 @@
+"""The batch section of the page: its handlers, and once in a real browser; real engine, toy weights."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+from test_browser import CHROMIUM
+
+from lua_demo.engine import Engine
+from lua_demo.schema import Request, Result
+from lua_demo.store import Store
+from lua_demo.ui.batch import MAX_FILES, Batches
+from lua_demo.ui.page import build_demo, launch_options
+
+METHODS = ["base", "lua"]
+
+
+@pytest.fixture
+def batches(engine, tmp_path, monkeypatch) -> Batches:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    return Batches(engine, Store(tmp_path / "store", pinned=None))
+
+
+@pytest.fixture
+def files(photo, tmp_path) -> list[str]:
+    """A photo, what is none, and a second photo."""
+    broken = tmp_path / "<b>broken.png"
+    broken.write_bytes(b"no picture")
+    return [str(photo(150, 110)), str(broken), str(photo(90, 100))]
+
+
+def run(batches: Batches, files: list[str], session: str = "a", **changes) -> Iterator[tuple]:
+    values = {"scale": 2, "methods": METHODS, "size": 64, **changes}
+    return batches.run(files, *values.values(), gr.Request(session_hash=session))
+
+
+def test_rows_and_pictures_come_item_by_item(batches, files):
+    answers = list(run(batches, files))
+    counts = [len(ids) for _, _, _, ids, *_ in answers if isinstance(ids, list)]
+    assert counts == [0, 1, 1, 2, 2], "nothing yet, then after every item, then the end"
+    texts = [answer[0].text for answer in answers]
+    assert "1 of 3, photo_150x110.png: LUA (latent): upscale, 1 of 2 done" in texts
+    status, table, _, ids, button, column = answers[-1]
+    assert (status.state, status.text) == ("done", "3 items: 2 run, 1 failed.") and column["visible"]
+    assert table.count("<tr>") == 4 and table.count(" dB") == 2 and all(f'href="?run={run}"' in table for run in ids)
+    assert "&lt;b&gt;broken.png is not a readable image" in table and "<b>" not in table
+    runs = [batches.store.open(run) for run in ids]
+    assert [run.document["source"]["file"] for run in runs] == ["photo_150x110.png", "photo_90x100.png"]
+    assert all(list(run.pictures()) == METHODS and run.source and run.latent for run in runs)
+    assert "MB" in button["label"]
+    assert not batches.runs
+
+
+def test_the_zip_is_what_the_command_line_writes(batches, files, toy_weights):
+    *_, (_, _, _, _, button, _) = run(batches, files)
+    path = Path(button["value"])
+    assert path.name == "lua_demo_batch_x2.zip" and [file.name for file in path.parent.iterdir()] == [path.name]
+    with zipfile.ZipFile(path) as archive:
+        made = ("base.png", "latent.safetensors", "lua.png", "results.json")
+        names = ["photo_150x110_x2", "photo_90x100_x2"]
+        assert sorted(archive.namelist()) == ["batch.csv", *(f"{name}/{file}" for name in names for file in made)]
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+        rows = list(csv.DictReader(io.StringIO(archive.read("batch.csv").decode())))
+        assert [bool(row["error"]) for row in rows] == [False, False, True, False, False]
+        picture = np.asarray(Image.open(io.BytesIO(archive.read(rows[1]["file"]))))
+    stream = Engine("cpu", weights=toy_weights).compare(Request(files[0], 2, 64, tuple(METHODS)))
+    (expected,) = (event.image for event in stream if isinstance(event, Result) and event.method == "lua")
+    assert np.array_equal(picture, expected)
+
+
+def test_the_gallery_shows_one_method_losslessly(batches, files):
+    *_, (_, _, _, ids, _, _) = run(batches, files)
+    shown = batches.gallery(ids, "lua")
+    assert shown == [
+        (batches.store.open(run).pictures()["lua"], file)
+        for run, file in zip(ids, ["photo_150x110.png", "photo_90x100.png"], strict=True)
+    ]
+    assert batches.gallery(ids, "swinir") == batches.gallery(["x" * 22, "../x"], "lua") == []
+
+
+def test_refusals(batches, files):
+    for wrong, words in (
+        ({"files": []}, "No photos yet"),
+        ({"files": files[:1] * (MAX_FILES + 1)}, f"{MAX_FILES + 1} files are more than the {MAX_FILES}"),
+        ({"files": files, "scale": 3}, "scale 3 does not exist"),
+        ({"files": files, "methods": ["magic"]}, "method 'magic' does not exist"),
+    ):
+        answers = run(batches, **wrong)
+        assert next(answers)[0].text.startswith(words)
+        with pytest.raises(gr.Error, match=words.split("'")[0]):
+            next(answers)
+    assert not batches.runs
+
+
+def test_stop_keeps_what_is_finished(batches, files):
+    answers = run(batches, files)
+    for status, *_ in answers:
+        if "3 of 3" in status.text and "upscale" in status.text:
+            batches.runs["a"].stop.set()  # within the stage, as the button does
+            break
+    *_, (status, table, _, ids, button, _) = answers
+    assert (status.state, status.text) == ("stopped", "Stopped. 2 of 3 were over.")
+    assert table.count("<tr>") == 3 and len(ids) == 1 and len(list(batches.store.runs())) == 1
+    with zipfile.ZipFile(button["value"]) as archive:
+        assert {name.split("/")[0] for name in archive.namelist()} == {"photo_150x110_x2", "batch.csv"}
+
+
+def test_a_closed_page_leaves_no_work_files(batches, files, tmp_path):
+    answers = run(batches, files)
+    for status, *_ in answers:
+        if "3 of 3" in status.text:
+            break
+    answers.close()
+    assert not batches.runs and not list((tmp_path / "cache").rglob("items"))
+
+
+def test_only_uploaded_files(photo):
+    from gradio.data_classes import FileData, ListFiles
+
+    from lua_demo.ui.inputs import FilesInput
+
+    control = FilesInput(file_count="multiple")
+    assert control.preprocess(None) == []
+    with pytest.raises(gr.Error, match="not an uploaded file"):
+        control.preprocess(ListFiles(root=[FileData(path=str(photo(20, 20)))]))
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium runs these tests")
+def test_in_a_browser(toy_weights, tmp_path, files, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    store = Store(tmp_path / "store", pinned=None)
+    demo = build_demo(Engine("cpu", weights=toy_weights), store)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+    problems: list[str] = []
+    try:
+        with sync_playwright() as playwright:
+            program = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+            page = program.new_page()
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.goto(url)
+            page.get_by_role("button", name="Batch: several photos in one go").click()
+            page.set_input_files("#batch-files input[type=file]", files)
+            expect(page.locator("#batch-files")).to_contain_text("photo_90x")
+            page.locator("#batch-run").click()
+            expect(page.locator("#batch-status .text")).to_have_text("3 items: 2 run, 1 failed.", timeout=120_000)
+            expect(page.locator("#batch-table tbody tr")).to_have_count(3)
+            expect(page.locator("#batch-gallery img")).to_have_count(2)
+            source = page.locator("#batch-gallery img").first.get_attribute("src")
+            assert source.endswith("/lua.webp"), "the stored file itself, not a copy in another format"
+            page.locator("#batch-choice").get_by_text("SwinIR").click()
+            expect(page.locator("#batch-gallery img").first).to_have_attribute("src", source.replace("lua.", "swinir."))
+            with page.expect_download() as download:
+                page.locator("#batch-zip").click()
+            assert "photo_90x100_x2/swinir.png" in zipfile.ZipFile(download.value.path()).namelist()
+            with page.expect_popup() as popup:
+                page.locator("#batch-table a").first.click()
+            expect(popup.value.locator("#status .text")).to_contain_text("Compared on", timeout=30_000)
+            program.close()
+    finally:
+        demo.close()
+    assert problems == []

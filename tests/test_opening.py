@@ -1,0 +1,170 @@
+"""What the page starts from: links, settings in the address, dropped pictures. Without a browser."""
+
+from __future__ import annotations
+
+import gradio as gr
+import numpy as np
+import pytest
+from conftest import picture
+from starlette.datastructures import QueryParams
+
+from lua_demo import export, images, report
+from lua_demo.latents import save_latent
+from lua_demo.schema import BaseLatent, Environment, Request, Result, Span
+from lua_demo.store import EXAMPLES, Store
+from lua_demo.ui.opening import Opening, initial
+
+CONTROLS = ("image", "scale", "methods", "size", "seed", "latent")
+ENVIRONMENT = Environment("cpu", "float32")
+
+
+def document_of(request: Request) -> dict:
+    results = [
+        Result("lua", "LUA", picture(80, 60), (Span("encode", 0.1, 1),)),
+        Result("native", "N", None, skipped="small"),
+    ]
+    return report.to_json(request, results, ENVIRONMENT)
+
+
+def write(shelf: Store, request: Request, folder=None):
+    folder = folder or shelf.draft()
+    images.save_display(picture(80, 60), folder / "lua.webp")
+    return shelf.finish(folder, document_of(request), request.image or request.latent)
+
+
+@pytest.fixture
+def shelf(tmp_path) -> Store:
+    """With one pinned run of an example."""
+    shelf = Store(tmp_path / "store", pinned=tmp_path / "pinned")
+    write(shelf, Request(str(EXAMPLES / "dunes.jpg"), 4, 200, ("lua", "native"), seed=3), shelf.pin("dunes"))
+    return shelf
+
+
+@pytest.fixture
+def opening(shelf) -> Opening:
+    return Opening(shelf, CONTROLS)
+
+
+def visit(**query: str) -> gr.Request:
+    class Page:
+        query_params = QueryParams(query)
+
+    return gr.Request(request=Page())
+
+
+def open_page(opening: Opening, **query: str):
+    status, view, timing, share, *form = opening.link(visit(**query))
+    return status, view, timing, share, dict(zip(CONTROLS, form, strict=True))
+
+
+def test_a_fresh_page_shows_the_pinned_run(opening, shelf):
+    status, view, timing, share, form = open_page(opening)
+    assert status.state == "empty" and "computed beforehand" in status.text
+    assert [bool(pane.file) for pane in view.panes] == [True, False] and "Time per stage" in timing
+    assert share.run.id == "dunes" and not share.go
+    assert untouched(form), "it has these settings already"
+    assert initial(shelf) == Request(str(EXAMPLES / "dunes.jpg"), 4, 200, ("lua", "native"), seed=3)
+
+
+def test_without_pinned_runs_the_page_is_empty(tmp_path):
+    shelf = Store(tmp_path, pinned=None)
+    status, view, timing, share, form = open_page(Opening(shelf, CONTROLS))
+    assert (status.state, view, timing, share) == ("empty", [], "", None) and untouched(form)
+    assert initial(shelf) == Request()
+
+
+def test_a_link_reopens_its_run(opening, shelf, photo):
+    run = write(shelf, Request(str(photo(40, 30)), 2, 40, ("native", "lua"), seed=8))
+    state = "mode=blink&left=lua&x=0.25&zoom=4"
+    status, view, _, share, form = open_page(opening, run=run.id, view=state, scale="4")
+    assert status.state == "done" and status.text.startswith("Compared on 20") and "LUA 0.10 s" in status.text
+    assert view.state == state and [pane.key for pane in view.panes] == ["native", "lua"]
+    assert share.go and share.run.id == run.id and "30 days" in share.note and "photo" in share.note
+    assert form["image"] == str(run.source) and (form["scale"], form["seed"]) == (2, 8)
+
+
+def test_a_run_from_a_latent_fills_the_other_control(opening, shelf, tmp_path):
+    path = save_latent(tmp_path / "x.safetensors", BaseLatent(np.zeros((16, 4, 5), np.float32), "embedded", (40, 30)))
+    run = write(shelf, Request(latent=str(path)))
+    *_, form = open_page(opening, run=run.id)
+    assert form["image"] is None and form["latent"] == str(run.source)
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 22, "../dunes", "/etc/passwd", "dunes/", "<b>"])
+def test_a_link_to_nothing_is_told_calmly(opening, wrong):
+    status, _, _, share, form = open_page(opening, run=wrong)
+    assert status.state == "stopped" and status.text.startswith("This comparison is no longer kept")
+    assert share.run.id == "dunes" and untouched(form)
+
+
+def test_a_run_with_settings_of_another_version(opening, shelf, photo):
+    """Its pictures are shown; the form is what it is by default."""
+    request = Request(str(photo(40, 30)), 2, 40, ("lua",))
+    document = document_of(request)
+    document["settings"]["space"] = "gone"
+    draft = shelf.draft()
+    images.save_display(picture(80, 60), draft / "lua.webp")
+    run = shelf.finish(draft, document, request.image)
+    _, view, _, _, form = open_page(opening, run=run.id)
+    assert [bool(pane.file) for pane in view.panes] == [True] and form["size"] == 512
+
+
+def test_a_link_with_settings_fills_the_form_and_runs_nothing(opening, shelf):
+    status, view, timing, share, form = open_page(
+        opening, scale="4", seed="12", methods="lua,swinir", image="/etc/passwd"
+    )
+    assert status.state == "empty" and "nothing has run yet" in status.text
+    assert (view, timing, share) == ([], "", None)
+    assert form == {
+        "image": str(EXAMPLES / "dunes.jpg"), "scale": 4, "methods": ["lua", "swinir"], "size": 512, "seed": 12,
+        "latent": None,
+    }  # fmt: skip
+    assert not shelf.folder.exists()
+
+
+def test_a_link_with_bad_settings_says_which(opening):
+    status, _, _, share, form = open_page(opening, scale="3", seed="12")
+    assert status.state == "error" and "scale 3 does not exist" in status.text
+    assert share.run.id == "dunes" and untouched(form)
+
+
+def drop(opening: Opening, path, shared=None):
+    status, *form = opening.dropped(str(path), shared)
+    return status, dict(zip(CONTROLS, form, strict=True))
+
+
+def untouched(form: dict) -> bool:
+    return all(value == gr.skip() for value in form.values())
+
+
+def test_a_dropped_picture_brings_its_settings_back(opening, shelf, photo, tmp_path):
+    run = write(shelf, Request(str(photo(40, 30)), 4, 40, ("lua", "native"), seed=8))
+    path = tmp_path / "lua.png"
+    path.write_bytes(export.make(run, "lua.png"))
+    status, form = drop(opening, path, {"run": run.id})
+    assert status.state == "empty" and "photo_40x30.png: press Compare" in status.text
+    assert (form["scale"], form["size"], form["seed"], form["methods"]) == (4, 40, 8, ["lua", "native"])
+    assert form["image"] == str(run.source) and form["latent"] is None
+
+
+@pytest.mark.parametrize("shared", [None, {}, {"run": "dunes"}, {"run": "x" * 22}, {"run": ["../"]}, "text", 7])
+def test_a_picture_alone_leads_nobody_to_a_photo_in_the_store(opening, shelf, photo, tmp_path, shared):
+    run = write(shelf, Request(str(photo(40, 30)), 4, 40, ("lua",)))
+    path = tmp_path / "lua.png"
+    path.write_bytes(export.make(run, "lua.png"))
+    status, form = drop(opening, path, shared)
+    assert form["image"] is None and form["scale"] == 4
+    assert "It was made from photo_40x30.png, which is not here" in status.text
+
+
+def test_a_picture_of_an_example_finds_it(opening, shelf, tmp_path):
+    (tmp_path / "lua.png").write_bytes(export.make(shelf.open("dunes"), "lua.png"))
+    assert drop(opening, tmp_path / "lua.png")[1]["image"] == str(EXAMPLES / "dunes.jpg")
+
+
+def test_other_uploads_change_nothing(opening, photo, tmp_path):
+    status, form = drop(opening, photo(40, 30))
+    assert status == gr.skip() and untouched(form)
+    images.save_png(picture(8, 6), tmp_path / "x.png", {"lua_demo": "{"})
+    status, form = drop(opening, tmp_path / "x.png")
+    assert status.state == "error" and "x.png is broken" in status.text and untouched(form)

@@ -1,0 +1,236 @@
+"""Links, copied and opened; settings in the address; dropped pictures: in a real browser, with toy weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from test_browser import CHROMIUM, canvas, compare, expect_state, shared_run, upload
+
+from lua_demo import export
+from lua_demo.engine import Engine
+from lua_demo.store import Store
+from lua_demo.ui.page import build_demo, launch_options
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium runs these tests"),
+]
+LINK = "#share [data-ref=link]"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    """With the pinned runs of the checkout."""
+    return Store(tmp_path_factory.mktemp("results") / "store")
+
+
+@pytest.fixture(scope="module")
+def url(toy_weights, tmp_path_factory, store) -> Iterator[str]:
+    """By a name of its own: on 127.0.0.1 a browser has a clipboard without https too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
+        demo = build_demo(Engine("cpu", weights=toy_weights), store)
+        _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+        yield f"http://plain.test:{urlsplit(address).port}/"
+        demo.close()
+
+
+@pytest.fixture(scope="module")
+def browser(url) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP plain.test 127.0.0.1"]
+        program = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield program
+        program.close()
+
+
+@pytest.fixture
+def open_page(browser, url):
+    """open_page(address) -> a page in a context of its own that fails the test if it logs an error."""
+    problems: list[str] = []
+    contexts = []
+
+    def open_(address: str = url, width: int = 1280) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(f"pageerror {error}"))
+        page.on("console", lambda line: problems.append(f"console {line.text}") if line.type == "error" else None)
+        page.goto(address)
+        expect(page.locator("#viewer .stage")).to_be_visible(timeout=30_000)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def state(page: Page) -> dict[str, list[str]]:
+    return parse_qs(page.locator("#viewer [data-view]").get_attribute("data-view"))
+
+
+def settled(page: Page) -> None:
+    """Wait for the pictures: a pair is chosen when they are there."""
+    expect(page.locator(LINK)).to_have_value(re.compile("run=.*left%3D.*right%3D"), timeout=60_000)
+    expect(page.locator("#viewer .stage")).to_have_attribute("aria-busy", "false", timeout=60_000)
+
+
+def test_a_fresh_page_shows_a_finished_comparison(open_page, store):
+    page = open_page()
+    expect(page.locator("#status .text")).to_contain_text("An example, computed beforehand")
+    settled(page)
+    assert canvas(page)[..., :3].std() > 20
+    expect(page.locator("#timing table")).to_be_visible()
+    expect(page.locator("#photo img")).to_have_attribute("src", re.compile(r"mountain-lake\.jpg"))
+    assert shared_run(page) == store.pinned_names()[0] and "run=" not in page.url
+    assert not store.folder.exists(), "nothing was computed"
+    page.click("#compare")  # with what is in the form
+    expect_state(page, "done")
+    (run,) = (run for run in store.runs() if run.id not in store.pinned_names())
+    assert run.document["source"]["example"] == "mountain-lake.jpg"
+
+
+def test_a_link_shows_the_same_in_another_browser(open_page, photo):
+    page = open_page()
+    settled(page)
+    compare(page, photo(240, 180))
+    page.get_by_label("Picture on the left").select_option("bicubic")
+    page.get_by_label("Picture on the right").select_option("base")
+    page.get_by_role("button", name="Difference").click()
+    page.get_by_label("Picture on the left").select_option("lua")
+    page.get_by_role("button", name="4×", exact=True).click()
+    page.locator("#viewer .stage").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(LINK)).to_have_value(re.compile("zoom%3D4"))
+    expect(page).to_have_url(re.compile("zoom%3D4"))
+    before, link = canvas(page), page.locator(LINK).input_value()
+    assert page.url == link and state(page)["mode"] == ["difference"] and state(page)["left"] == ["lua"]
+    form = page.locator("#scale input:checked").get_attribute("value")
+
+    other = open_page(link)
+    expect_state(other, "done")
+    expect(other.locator("#status .text")).to_contain_text("Compared on 20")
+    settled(other)
+    expect(other).to_have_url(link)
+    assert state(other) == state(page)
+    assert np.array_equal(canvas(other), before)
+    expect(other.locator("#photo img")).to_have_attribute("src", re.compile(r"source\.png"))
+    assert other.locator("#scale input:checked").get_attribute("value") == form
+    compare(other)  # again, from the photo that came with the link
+    assert shared_run(other) != shared_run(page)
+
+
+def test_copy_works_on_plain_http(open_page):
+    page = open_page()
+    settled(page)
+    assert page.evaluate("window.isSecureContext") is False and page.evaluate("navigator.clipboard === undefined")
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    expect(page.get_by_role("button", name="Copy link")).to_be_visible()
+    link = page.locator(LINK).input_value()
+    page.evaluate("document.body.append(Object.assign(document.createElement('textarea'), {id: 'paste'}))")
+    page.locator("#paste").focus()
+    page.keyboard.press("Control+V")
+    assert page.locator("#paste").input_value() == link
+
+
+@pytest.mark.parametrize("run", ["no-such-run", "../../etc", "%00", "x" * 22])
+def test_a_link_to_nothing_is_told_calmly(open_page, url, run):
+    page = open_page(f"{url}?run={run}")
+    expect(page.locator("#status .text")).to_contain_text("This comparison is no longer kept")
+    settled(page)
+
+
+def test_settings_in_the_address_fill_the_form(open_page, url, store):
+    before = {run.id for run in store.runs()}
+    page = open_page(f"{url}?scale=4&seed=77&size=96&methods=lua,swinir&view=x")
+    expect(page.locator("#status .text")).to_contain_text("nothing has run yet")
+    expect(page.get_by_role("radio", name="4×")).to_be_checked()
+    expect(page.locator("#methods input:checked")).to_have_count(2)
+    page.locator("#advanced > button").click()
+    expect(page.locator("#seed input")).to_have_value("77")
+    expect(page.locator("#share [data-ref=rows]")).to_be_hidden()
+    assert {run.id for run in store.runs()} == before
+
+
+def test_bad_settings_in_the_address_break_nothing(open_page, url):
+    page = open_page(f"{url}?scale=3&seed=<b>")
+    expect_state(page, "error")
+    expect(page.locator("#status .text")).to_contain_text("scale 3 does not exist")
+    settled(page)
+    expect(page.get_by_role("radio", name="2×")).to_be_checked()
+
+
+def drop(page: Page, path: Path) -> None:
+    page.get_by_role("button", name="Remove Image").click()
+    page.set_input_files("#photo input[type=file]", path)
+
+
+def test_a_dropped_picture_restores_the_form(open_page, photo, store, tmp_path):
+    page = open_page()
+    settled(page)
+    upload(page, photo(240, 180))
+    page.get_by_role("radio", name="4×").check()
+    page.locator("#methods label", has_text="Native").click()
+    compare(page)
+    run = store.open(shared_run(page))
+    (tmp_path / "mine.png").write_bytes(export.make(run, "lua.png"))
+
+    drop(page, tmp_path / "mine.png")
+    expect(page.locator("#status .text")).to_contain_text("photo_240x180.png: press Compare to run it again")
+    expect(page.locator("#photo img")).to_have_attribute("src", re.compile(r"source\.png"))
+
+    other = open_page()  # where nobody has seen the photo
+    settled(other)
+    drop(other, tmp_path / "mine.png")
+    expect(other.locator("#status .text")).to_contain_text("photo_240x180.png, which is not here")
+    expect(other.get_by_role("radio", name="4×")).to_be_checked()
+    expect(other.locator("#methods input:checked")).to_have_count(4)
+    expect(other.locator("#photo img")).to_have_count(0)
+    other.set_input_files("#photo input[type=file]", photo(240, 180))
+    expect(other.locator("#photo img")).to_be_visible()
+    compare(other)
+    again = store.open(shared_run(other))
+    assert again.pictures()["lua"].read_bytes() == run.pictures()["lua"].read_bytes()
+
+
+def test_a_latent_takes_the_place_of_the_photo(open_page, store, photo, tmp_path):
+    page = open_page()
+    settled(page)
+    compare(page, photo(240, 180))
+    path = tmp_path / "base.safetensors"
+    path.write_bytes(store.open(shared_run(page)).latent.read_bytes())
+    page.locator("#advanced > button").click()
+    page.set_input_files("#latent input[type=file]", path)
+    expect(page.locator("#photo img")).to_have_count(0)
+    expect(page.locator("#latent")).to_contain_text("base")
+    compare(page)
+    run = store.open(shared_run(page))
+    assert run.document["source"]["kind"] == "latent"
+    other = open_page(page.url)
+    settled(other)
+    expect(other.locator("#photo img")).to_have_count(0)
+    other.locator("#advanced > button").click()
+    expect(other.locator("#latent")).to_contain_text("source")
+    other.locator("#examples button").first.click()  # a photo again: the latent goes
+    expect(other.locator("#photo img")).to_be_visible()
+    expect(other.locator("#latent")).not_to_contain_text("source.safetensors")
+
+
+def test_a_file_of_a_run_that_is_gone(open_page, store, photo):
+    page = open_page()
+    settled(page)
+    compare(page, photo(240, 180))
+    (store.open(shared_run(page)).folder / "run.json").unlink()
+    page.get_by_label("File to download").select_option("strip.png")
+    button = page.get_by_role("button", name="Download", exact=True)
+    button.click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("no longer kept; compare again")
+    expect(button).to_be_enabled()

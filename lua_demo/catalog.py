@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from lua_demo import methods
+from lua_demo.generators import load_generator
 from lua_demo.upscalers import Upscaler, bicubic
-from lua_demo.vaes import EmbeddedVAE
+from lua_demo.vaes import VAE
 from lua_demo.weights import load_autoencoder, load_lua, load_swinir
 
 
@@ -51,19 +52,25 @@ class Method:
     default: bool = True
 
 
-AUTOENCODER = "autoencoder"
+AUTOENCODER, GENERATOR = "autoencoder", "generator"
 
 LATENT_SPACES: dict[str, LatentSpace] = {
     "embedded": LatentSpace(
         label="Embedded (f8, 16 channels, made for upscaling)",
         scales=(2, 4),
-        roles={AUTOENCODER: "embedded/autoencoder", "lua": "embedded/lua", "swinir": "embedded/swinir"},
+        roles={
+            AUTOENCODER: "embedded/autoencoder",
+            "lua": "embedded/lua",
+            "swinir": "embedded/swinir",
+            GENERATOR: "embedded/generator",
+        },
     ),
 }
 
 # Upscalers with weights, by role, and those without.
 LOADERS: dict[str, Callable[[Path], nn.Module]] = {
-    AUTOENCODER: lambda source: EmbeddedVAE(load_autoencoder(source)),
+    AUTOENCODER: lambda source: VAE(load_autoencoder(source)),
+    GENERATOR: load_generator,
     "lua": load_lua,
     "swinir": load_swinir,
 }
@@ -85,4 +92,22 @@ METHODS: dict[str, Method] = {
     ),
 }  # fmt: skip
 
+# What a prompt can be compared by: there is no original, but the same prompt sampled at the target size.
+PROMPT_METHODS: dict[str, Method] = {
+    **{
+        key: replace(method, steps=methods.from_prompt(method.steps))
+        for key, method in METHODS.items()
+        if not method.needs_truth
+    },
+    "native": Method(
+        "Native (sampled large)", "The same prompt and seed, sampled at the target size.",
+        methods.from_prompt(methods.LARGE),
+    ),
+}  # fmt: skip
+METHODS_BY_KIND = {"photo": METHODS, "latent": METHODS, "prompt": PROMPT_METHODS}
+
+# Width / height of what is sampled.
+ASPECTS = {"1:1": 1.0, "4:3": 4 / 3, "3:2": 3 / 2, "16:9": 16 / 9, "3:4": 3 / 4, "2:3": 2 / 3, "9:16": 9 / 16}
+
 MIN_SIZE, MAX_SIZE = 16, 2048
+MAX_STEPS, MAX_GUIDANCE, MAX_PROMPT = 100, 20.0, 500

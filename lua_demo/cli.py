@@ -1,30 +1,32 @@
-"""The command line: compare, evaluate, train, scenes."""
+"""The command line: compare, batch, recreate, export, evaluate, sheet, train, ablate, scenes."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import json
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 import lua_demo
-from lua_demo import evaluate, images, report
-from lua_demo.arguments import Parser
-from lua_demo.catalog import METHODS
+from lua_demo import batch, evaluate, export, recreate, report, store
+from lua_demo.arguments import Parser, machine
+from lua_demo.catalog import ASPECTS, METHODS
 from lua_demo.engine import Engine
-from lua_demo.placement import DTYPES
+from lua_demo.outputs import make_folder, write_display, write_result, writing
 from lua_demo.schema import Progress, Request, Result, UserError
 
 # Subcommands with a parser of their own, which is imported only when it is asked for.
 DELEGATED = {
-    "train": ("lua_demo.train.cli", "train one of the embedded networks (see: train --help)"),
+    "sheet": ("lua_demo.sheets", "contact sheets of details, 1:1 (see: sheet --help)"),
+    "train": ("lua_demo.train.cli", "train one of the networks (see: train --help)"),
+    "ablate": ("lua_demo.train.ablate", "the paper's ablations at a small budget (see: ablate --help)"),
     "scenes": ("lua_demo.scenes", "render landscapes as test pictures (see: scenes --help)"),
 }
 
@@ -32,32 +34,57 @@ DELEGATED = {
 def parser() -> Parser:
     result = Parser(prog="lua_demo", description="Compare upscaling a latent (LUA) with upscaling its pixels (SwinIR).")
     result.add_argument("--version", action="version", version=f"lua_demo {lua_demo.__version__}")
-    commands = result.add_subparsers(dest="command", required=True, metavar="{compare,evaluate,train,scenes}")
+    commands = result.add_subparsers(
+        dest="command", required=True, metavar="{compare,batch,recreate,export,evaluate,sheet,train,ablate,scenes}"
+    )
 
-    machine = Parser(add_help=False)
-    machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, mps (default: %(default)s)")
-    machine.add_argument("--dtype", default="auto", choices=["auto", *DTYPES], help="default: bf16 on CUDA, else fp32")
-    machine.add_argument("--weights", type=Path, metavar="DIR", help="folder that replaces the shipped weights")
-
-    compare = commands.add_parser("compare", parents=[machine], help="compare the methods on one photo")
-    compare.add_argument("--image", required=True, help="the photo")
+    compare = commands.add_parser("compare", parents=[machine()], help="compare the methods on one photo")
+    source = compare.add_mutually_exclusive_group(required=True)
+    source.add_argument("--image", default="", help="the photo")
+    source.add_argument("--latent", default="", metavar="FILE", help="a base latent instead: a latent.safetensors")
+    source.add_argument("--prompt", default="", metavar="TEXT", help="a prompt instead: the base is sampled")
     compare.add_argument("--scale", type=int, default=2, help="2 or 4 (default: %(default)s)")
     compare.add_argument(
         "--size", type=int, default=512, help="longest side of the base in pixels (default: %(default)s)"
     )
-    default = ",".join(key for key, row in METHODS.items() if row.default)
-    compare.add_argument("--methods", default=default, help=f"out of {','.join(METHODS)} (default: %(default)s)")
+    _add_methods(compare)
     compare.add_argument("--seed", type=int, default=0)
-    compare.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets <method>.png and results.json")
+    _add_sampler(compare)
+    compare.add_argument("--out", type=Path, metavar="DIR", help="gets <method>.png, latent.safetensors, results.json")
+    compare.add_argument("--pin", metavar="NAME", help="keep it in assets/runs: the page opens with the first of them")
     compare.set_defaults(run=run_compare)
 
-    averages = commands.add_parser("evaluate", parents=[machine], help="average metrics over a folder of photos")
+    many = commands.add_parser("batch", parents=[machine()], help="compare on many; the same command resumes")
+    many.add_argument("source", type=Path, help="folder of photos, or a text file: a photo or latent per line")
+    many.add_argument("--prompts", action="store_true", help="the lines of the text file are prompts")
+    many.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder per item, and batch.csv")
+    many.add_argument("--scales", type=int, nargs="+", default=[2], help="2, 4 or both (default: 2)")
+    many.add_argument("--seeds", type=int, nargs="+", default=[0], help="of everything random (default: 0)")
+    many.add_argument("--size", type=int, default=512, help="longest side of the base in pixels (default: %(default)s)")
+    _add_methods(many)
+    _add_sampler(many)
+    many.set_defaults(run=run_batch)
+
+    again = commands.add_parser("recreate", parents=[machine()], help="make a PNG again and compare the pixels")
+    again.add_argument("png", type=Path, help="a PNG that lua_demo wrote")
+    again.add_argument("--image", type=Path, metavar="SOURCE", help="what it was made from; else it is looked for")
+    again.add_argument("--out", type=Path, metavar="DIR", help="gets the new <method>.png")
+    again.set_defaults(run=run_recreate)
+
+    files = commands.add_parser("export", help="one HTML page, a strip or an animation of a finished comparison")
+    files.add_argument("folder", type=Path, help="the --out of compare; the files are written into it")
+    files.add_argument("--html", action="store_true", help="comparison.html: one file, with the viewer")
+    files.add_argument("--strip", action="store_true", help="strip.png: the pictures side by side, labelled")
+    files.add_argument("--blink", metavar="A,B", help="blink.webp: two methods in turn")
+    files.set_defaults(run=run_export)
+
+    averages = commands.add_parser("evaluate", parents=[machine()], help="average metrics over a folder of photos")
     averages.add_argument("--images", required=True, metavar="DIR", help="folder of photos")
     averages.add_argument("--scales", type=int, nargs="+", default=[2, 4])
     averages.add_argument("--crop", type=int, default=512, help="side of the centre crops (default: %(default)s)")
     averages.add_argument("--methods", default=",".join(evaluate.ORDER), help="default: %(default)s")
-    averages.add_argument("--vif", action="store_true", help="visual information fidelity too; slow")
     averages.add_argument("--json", type=Path, metavar="FILE", help="write averages and per-image values")
+    evaluate.add_space_arguments(averages)
     averages.set_defaults(run=run_evaluate)
 
     for name, (_, text) in DELEGATED.items():
@@ -65,41 +92,133 @@ def parser() -> Parser:
     return result
 
 
+def _add_methods(command: argparse.ArgumentParser) -> None:
+    default = ",".join(key for key, row in METHODS.items() if row.default)
+    command.add_argument("--methods", default=default, help=f"out of {','.join(METHODS)} (default: %(default)s)")
+
+
+def _add_sampler(command: argparse.ArgumentParser) -> None:
+    sampler = command.add_argument_group("for a prompt")
+    sampler.add_argument("--steps", type=int, default=16, help="of the sampler (default: %(default)s)")
+    sampler.add_argument("--guidance", type=float, default=3.0, help="1: off (default: %(default)s)")
+    sampler.add_argument("--aspect", default="1:1", help=f"out of {', '.join(ASPECTS)} (default: %(default)s)")
+
+
 def run_compare(args: argparse.Namespace) -> int:
-    request = Request(args.image, args.scale, args.size, _split(args.methods), seed=args.seed)
+    if not args.out and not args.pin:
+        raise UserError("nowhere to write to; give --out DIR, or --pin NAME")
+    source = {"image": args.image, "latent": args.latent, "prompt": args.prompt}
+    sampler = {"steps": args.steps, "guidance": args.guidance, "aspect": args.aspect}
+    plain = {"scale": args.scale, "size": args.size, "methods": _split(args.methods), "seed": args.seed}
+    request = Request(**plain, **source, **sampler)
     engine = Engine(args.device, args.dtype, args.weights)
     stream = engine.compare(request)
     results: list[Result] = []
-    with _writing(args.out):
-        args.out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out).close()
+    if args.out:
+        make_folder(args.out)
     for event in stream:
         if isinstance(event, Progress):
-            print(f"[{event.done + 1}/{event.total}] {METHODS[event.method].label}: {event.stage}", flush=True)
+            print(f"[{event.done + 1}/{event.total}] {METHODS[event.method].label}: {report.stage(event)}", flush=True)
         else:
             results.append(event)
             environment = engine.environment(request.space)
             document = report.to_json(request, results, environment)
-            with _writing(args.out):
-                if event.image is not None:
-                    metadata = report.png_metadata(document, event.method)
-                    images.save_png(event.image, args.out / f"{event.method}.png", metadata)
-                (args.out / "results.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(f"\n{report.to_markdown(results, environment)}\n\nwritten to {args.out}")
+            if args.out:
+                write_result(args.out, event, document)
+    folders = [args.out] if args.out else []
+    if args.pin:
+        folders.append(_pin(args.pin, results, document, request))
+    print(f"\n{report.to_markdown(results, environment)}\n\nwritten to {', '.join(map(str, folders))}")
     return 0
+
+
+def _pin(name: str, results: Sequence[Result], document: dict[str, Any], request: Request) -> Path:
+    """Write a run of `assets/runs`; it is small rather than fast."""
+    shelf = store.Store(store.PINNED)
+    with writing(store.PINNED / name):
+        folder = shelf.pin(name)
+        for result in results:
+            write_display(folder, result, document["source"], effort=6)
+        return shelf.finish(folder, document, request.latent or request.image).folder
+
+
+def run_batch(args: argparse.Namespace) -> int:
+    """0 when all items are there, 1 when any failed."""
+    sources = batch.read_sources(args.source, args.out, args.prompts)
+    sampler = {"steps": args.steps, "guidance": args.guidance, "aspect": args.aspect}
+    settings = Request(size=args.size, methods=_split(args.methods), **sampler)
+    items = batch.items(sources, settings, args.scales, args.seeds)
+    engine = Engine(args.device, args.dtype, args.weights)
+    if note := batch.seeds_note(items, args.seeds):
+        print(note)
+    outcomes: list[batch.Outcome] = []
+    for event in batch.run(engine, items, args.out):
+        place = f"[{len(outcomes) + 1}/{len(items)}]"
+        if isinstance(event, batch.Outcome):
+            outcomes.append(event)
+            print(f"{place} {event.item.name}: {event.summary}", flush=True)
+        else:
+            item, progress = event
+            print(f"{place} {item.name}: {METHODS[progress.method].label}: {report.stage(progress)}", flush=True)
+    print(f"\n{batch.summary(outcomes)}; written to {args.out}, the table is {batch.TABLE}")
+    return int(any(outcome.error for outcome in outcomes))
+
+
+def run_recreate(args: argparse.Namespace) -> int:
+    """0 when the pixels are the same, 1 when they are not."""
+    if args.out:
+        make_folder(args.out)
+    engine = Engine(args.device, args.dtype, args.weights)
+    made = recreate.recreate(args.png, engine, store.Store.from_environment(), args.image)
+    lines = [f"{made.result.label} from {made.source}", *made.differences, made.verdict]
+    if args.out:
+        write_result(args.out, made.result, made.document)
+        lines.append(f"written to {args.out}")
+    print("\n".join(lines))
+    return 0 if made.same else 1
+
+
+def run_export(args: argparse.Namespace) -> int:
+    run = store.read_run(args.folder, "results.json") or store.read_run(args.folder)
+    if run is None:
+        raise UserError(f"{args.folder} holds no finished comparison; give the --out folder of compare")
+    wanted: dict[str, Callable[[], bytes]] = {}
+    if args.html:
+        wanted["comparison.html"] = lambda: export.html(run)
+    if args.strip:
+        wanted["strip.png"] = lambda: export.strip(run)
+    if args.blink:
+        wanted["blink.webp"] = lambda: export.blink(run, *_pair(args.blink))
+    if not wanted:
+        raise UserError("nothing to export; give --html, --strip or --blink A,B")
+    for name, make in wanted.items():
+        content = make()
+        with writing(args.folder):
+            (args.folder / name).write_bytes(content)
+        print(f"{args.folder / name}: {len(content) / 1e6:.1f} MB")
+    return 0
+
+
+def _pair(text: str) -> tuple[str, ...]:
+    pair = _split(text)
+    if len(pair) != 2:
+        raise UserError(f"--blink {text!r} is no pair; give two methods, as lua,swinir")
+    return pair
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
     if args.json:
-        with _writing(args.json):
+        with writing(args.json):
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.open("a").close()
     engine = Engine(args.device, args.dtype, args.weights)
-    result = evaluate.evaluate(engine, args.images, args.scales, args.crop, _split(args.methods), args.vif)
-    environment = engine.environment()
+    used = evaluate.use_space(engine, args)
+    result = evaluate.evaluate(engine, args.images, args.scales, args.crop, _split(args.methods), args.space)
+    environment = engine.environment(args.space)
+    environment = replace(environment, weights={**environment.weights, **used})
     print(f"{evaluate.to_markdown(result)}\n- {report.machine(environment)}")
     if args.json:
-        with _writing(args.json):
+        with writing(args.json):
             document = {**report.environment_json(environment), **result.to_json()}
             args.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 0
@@ -107,15 +226,6 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 def _split(methods: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in methods.split(",") if part.strip())
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Failures to write below a path that the user gave are the user's to solve."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

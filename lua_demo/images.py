@@ -191,10 +191,10 @@ def save_png(array: np.ndarray, path: str | Path, metadata: Mapping[str, str] | 
     Image.fromarray(array).save(path, "PNG", compress_level=1, pnginfo=text)
 
 
-def save_display(array: np.ndarray, path: str | Path) -> Path:
-    """Write H x W x 3 uint8 for a browser: the fastest lossless WebP, or PNG where a side is too long for WebP.
+def save_display(array: np.ndarray, path: str | Path, effort: int = 0) -> Path:
+    """Write H x W x 3 uint8 for a browser: lossless WebP, or PNG where a side is too long for WebP.
 
-    Returns the path written: `path` with the suffix of the format.
+    `effort` is from 0 (fastest) to 6 (smallest). Returns the path written: `path` with the suffix of the format.
     """
     path = Path(path)
     if max(array.shape[:2]) > WEBP_MAX_SIDE:
@@ -203,5 +203,5 @@ def save_display(array: np.ndarray, path: str | Path) -> Path:
         return path
     path = path.with_suffix(".webp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, "WEBP", lossless=True, quality=0, method=0)
+    Image.fromarray(array).save(path, "WEBP", lossless=True, quality=effort * 100 // 6, method=effort)
     return path

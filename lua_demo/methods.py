@@ -53,13 +53,19 @@ class Step:
     enlarges: bool = False
 
 
-GENERATE = Step("encode", _generate)
-GENERATE_LARGE = Step("encode", _generate, enlarges=True)
+# Two ways to a latent, with one operation behind them: a photo is encoded, a prompt is sampled.
+ENCODE, ENCODE_LARGE = Step("encode", _generate), Step("encode", _generate, enlarges=True)
+SAMPLE, SAMPLE_LARGE = Step("generate", _generate), Step("generate", _generate, enlarges=True)
 UPSCALE = Step("upscale", _upscale, enlarges=True)
 DECODE = Step("decode", _decode)
 
-BASE = (GENERATE, DECODE)
-LATENT_UPSCALE = (GENERATE, UPSCALE, DECODE)
-PIXEL_UPSCALE = (GENERATE, DECODE, UPSCALE)
-LARGE = (GENERATE_LARGE, DECODE)
+BASE = (ENCODE, DECODE)
+LATENT_UPSCALE = (ENCODE, UPSCALE, DECODE)
+PIXEL_UPSCALE = (ENCODE, DECODE, UPSCALE)
+LARGE = (ENCODE_LARGE, DECODE)
 ORIGINAL = ()  # the photo itself
+
+
+def from_prompt(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The same composition with a sampled latent in place of an encoded one."""
+    return tuple({ENCODE: SAMPLE, ENCODE_LARGE: SAMPLE_LARGE}.get(step, step) for step in steps)

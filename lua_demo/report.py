@@ -9,7 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lua_demo.schema import Environment, Request, Result
+from lua_demo.catalog import METHODS
+from lua_demo.schema import Environment, Progress, Request, Result
+from lua_demo.settings import to_settings
+
+METADATA_KEY = "lua_demo"
+"""Of the PNG text chunk with everything about the picture."""
+
+PAIR = ("swinir", "lua")
+"""What a viewer shows on the left and on the right until its reader chooses."""
 
 # Metric -> (name for people with its unit, format).
 METRICS = {
@@ -18,6 +26,10 @@ METRICS = {
     "ms_ssim": ("MS-SSIM", "{:.4f}"),
     "vif": ("VIF", "{:.4f}"),
     "colour_shift": ("colour shift dE", "{:.2f}"),
+    "colour_drift": ("dE from base", "{:.2f}"),
+    "sharpness": ("sharpness", "{:.3f}"),
+    "grid": ("grid", "{:.3f}"),
+    "border": ("border", "{:.3f}"),
 }
 
 
@@ -43,22 +55,36 @@ def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def to_json(request: Request, results: Sequence[Result], environment: Environment) -> dict[str, Any]:
-    """The content of results.json: `methods` by key as in `rows`, and everything needed to run the comparison again."""
-    source = Path(request.image)
+def to_json(
+    request: Request, results: Sequence[Result], environment: Environment, source: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of results.json: `methods` by key as in `rows`, and everything needed to run the comparison again.
+
+    `source` is what `describe_source(request)` gives, for a caller that has it already.
+    """
     return {
-        "source": {
-            "file": source.name,
-            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
-            "bytes": source.stat().st_size,
-        },
-        "scale": request.scale,
-        "size": request.size,
-        "space": request.space,
-        "seed": request.seed,
+        "source": source or describe_source(request),
+        "settings": to_settings(request),
         **environment_json(environment),
         "methods": {row.pop("method"): row for row in rows(results)},
     }
+
+
+def describe_source(request: Request) -> dict[str, Any]:
+    """Of what the base comes from: kind ("photo", "latent" or "prompt"), file (empty for a prompt), sha256, bytes."""
+    path = Path(request.latent or request.image)
+    content = request.prompt.encode() if request.prompt else path.read_bytes()
+    return {
+        "kind": request.kind,
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+    }
+
+
+def stage(progress: Progress) -> str:
+    """What runs, with its steps where it has some."""
+    return f"{progress.stage}, step {progress.step} of {progress.steps}" if progress.steps else progress.stage
 
 
 def environment_json(environment: Environment) -> dict[str, Any]:
@@ -74,7 +100,29 @@ def png_metadata(document: dict[str, Any], method: str) -> dict[str, str]:
     """Text chunks for `<method>.png`, out of `to_json`'s document: the settings and this method's own entry."""
     settings = {key: value for key, value in document.items() if key != "methods"}
     content = {**settings, "method": method, **document["methods"][method]}
-    return {"Software": "lua_demo", "lua_demo": json.dumps(content)}
+    return {"Software": "lua_demo", METADATA_KEY: json.dumps(content)}
+
+
+def captions(document: dict[str, Any], missing: str = "Not run: it was stopped before") -> list[tuple[str, str, str]]:
+    """Method, label and a line of detail for every method that was asked for, in that order.
+
+    `missing` is the detail of those without a result.
+    """
+    done = document["methods"]
+    return [
+        (method, done[method]["label"], _detail(done[method])) if method in done else (method, _label(method), missing)
+        for method in document["settings"]["methods"]
+    ]
+
+
+def _label(method: str) -> str:
+    return METHODS[method].label if method in METHODS else method
+
+
+def _detail(row: dict[str, Any]) -> str:
+    if row["file"] is None:
+        return f"Left out: {row['skipped']}"
+    return f"{row['width']} × {row['height']} px" + (f" · {row['total_seconds']:.2f} s" if row["stages"] else "")
 
 
 def to_markdown(results: Sequence[Result], environment: Environment) -> str:

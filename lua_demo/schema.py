@@ -24,20 +24,33 @@ class Request:
     """One comparison.
 
     Attributes:
-        image: path of a photo; it is encoded to the base latent.
+        image: path of a photo; it is encoded to the base latent. Empty where the base comes from elsewhere.
         scale: output side / base side; 2 or 4.
         size: longest side of the base image in pixels; a smaller photo is never enlarged to it.
         methods: keys of `catalog.METHODS`, in the order in which they run.
         space: key of `catalog.LATENT_SPACES`.
         seed: seed of everything random.
+        latent: path of a safetensors file with the base latent itself, instead of a photo.
+        prompt: free text, instead of a photo: the base is sampled.
+        steps, guidance: of the sampler. aspect: key of `catalog.ASPECTS`. All three are for a prompt only.
     """
 
-    image: str
+    image: str = ""
     scale: int = 2
     size: int = 512
     methods: tuple[str, ...] = ("base", "lua", "swinir", "bicubic", "native")
     space: str = "embedded"
     seed: int = 0
+    latent: str = ""
+    prompt: str = ""
+    steps: int = 16
+    guidance: float = 3.0
+    aspect: str = "1:1"
+
+    @property
+    def kind(self) -> str:
+        """What the base comes from: "prompt", "latent" or "photo"."""
+        return "prompt" if self.prompt else "latent" if self.latent else "photo"
 
 
 @dataclass(frozen=True)
@@ -60,12 +73,32 @@ class Span:
 
 @dataclass(frozen=True)
 class Progress:
-    """`method` has started `stage`; `done` of `total` methods are finished."""
+    """`method` has started `stage`; `done` of `total` methods are finished.
+
+    A stage that goes step by step tells so: `step` of `steps` are done.
+    """
 
     method: str
     stage: str
     done: int
     total: int
+    step: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class BaseLatent:
+    """A latent that a comparison starts from.
+
+    Attributes:
+        values: normalised (as the denoiser leaves it), C x h x w float32, finite.
+        space: key of `catalog.LATENT_SPACES`.
+        size: (width, height) in pixels of the image that it decodes to; the decoder's padding is cut off.
+    """
+
+    values: np.ndarray
+    space: str
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -81,6 +114,7 @@ class Result:
             one. A value is None where the image is too small for the metric.
         skipped: why the method was left out, for people; None when it ran.
         notes: what a reader of the picture must know (a fallback that ran, how metrics were taken).
+        latent: the base that it started from; None where it started elsewhere.
     """
 
     method: str
@@ -90,6 +124,7 @@ class Result:
     metrics: Mapping[str, float | None] | None = None
     skipped: str | None = None
     notes: tuple[str, ...] = ()
+    latent: BaseLatent | None = None
 
     @property
     def seconds(self) -> float:

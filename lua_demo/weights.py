@@ -60,11 +60,13 @@ def load_autoencoder(source: str | os.PathLike[str]) -> Autoencoder:
 
 
 def fingerprint(source: str | os.PathLike[str]) -> str:
-    """The first 12 hex digits of the sha256 of the weights file."""
+    """The first 12 hex digits of the sha256 of the weights file; of all, by name, for the folder of a pipeline."""
+    is_pipeline = (Path(source) / "model_index.json").is_file()
     digest = hashlib.sha256()
-    with _locate(source)[0].open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in sorted(Path(source).rglob("*.safetensors")) if is_pipeline else [_locate(source)[0]]:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()[:12]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,14 @@ def picture(width: int, height: int) -> np.ndarray:
     image = 0.5 + 0.3 * np.stack(waves, -1) + 0.15 * (((x * 13).astype(int) + (y * 17).astype(int)) % 2)[..., None]
     image += np.random.default_rng(width * 10_007 + height).normal(0, 0.02, image.shape)
     return (image.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_store_at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever uses the default store writes below the tests' own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUA_DEMO_STORE", str(tmp_path_factory.mktemp("default-store")))
+        yield
 
 
 @pytest.fixture(scope="session")

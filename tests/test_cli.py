@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture
+import torch
+from conftest import TRUNK, picture
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from lua_demo import cli, store
 from lua_demo.cli import main
 from lua_demo.engine import Engine
+from lua_demo.networks.lua import LUA
+from lua_demo.report import METRICS
 from lua_demo.schema import Request, Result
 
 
@@ -39,7 +44,8 @@ def test_compare_writes_pictures_and_results(compare, toy_weights, tmp_path, pho
     assert "[2/5] LUA (latent): upscale" in out and "| LUA (latent)" in out
     folder = tmp_path / "out"
     document = json.loads((folder / "results.json").read_text())
-    assert (document["scale"], document["size"], document["seed"], document["dtype"]) == (4, 64, 5, "float32")
+    settings = document["settings"]
+    assert (settings["scale"], settings["size"], settings["seed"], document["dtype"]) == (4, 64, 5, "float32")
     assert document["source"]["file"] == path.name and set(document["weights"]) == {"autoencoder", "lua", "swinir"}
     assert list(document["methods"]) == ["base", "lua", "swinir", "bicubic", "native"]
     stream = Engine("cpu", weights=toy_weights).compare(Request(str(path), 4, 64))
@@ -59,7 +65,11 @@ def test_compare_says_why_native_is_left_out(compare, tmp_path, photo, capsys):
     assert "left out: the photo is 100 x 80" in capsys.readouterr().out
     entry = json.loads((tmp_path / "out" / "results.json").read_text())["methods"]["native"]
     assert entry["file"] is None and "100 x 80" in entry["skipped"]
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["base.png", "results.json"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "base.png",
+        "latent.safetensors",
+        "results.json",
+    ]
 
 
 def test_compare_refusals(compare, tmp_path, photo, capsys, toy_weights):
@@ -78,6 +88,74 @@ def test_compare_refusals(compare, tmp_path, photo, capsys, toy_weights):
     assert "nowhere" in refused(capsys, *compare, *image, "--weights", tmp_path / "nowhere")
     assert "are missing" in refused(capsys, *compare, *image, "--weights", tmp_path)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_compare_from_the_latent_of_another_run(compare, tmp_path, photo):
+    out = tmp_path / "out"
+    assert main([*compare, "--image", str(photo(100, 80)), "--methods", "base,lua"]) == 0
+    before = np.asarray(Image.open(out / "lua.png"))
+    latent = str((out / "latent.safetensors").rename(tmp_path / "base.safetensors"))
+    assert main([*compare, "--latent", latent, "--methods", "lua,native"]) == 0
+    assert np.array_equal(np.asarray(Image.open(out / "lua.png")), before)
+    document = json.loads((out / "results.json").read_text())
+    assert document["source"]["kind"] == "latent" and document["source"]["file"] == "base.safetensors"
+    assert "the base is a latent" in document["methods"]["native"]["skipped"]
+
+
+def test_latent_refusals(compare, tmp_path, photo, capsys):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"not a latent")
+    assert "x.safetensors is not a readable" in refused(capsys, *compare, "--latent", path)
+    assert "not allowed with" in refused(capsys, *compare, "--latent", path, "--image", photo(40, 40))
+    assert "nowhere to write to" in refused(capsys, "compare", "--image", photo(40, 40))
+
+
+def test_pin_writes_a_run_that_the_page_can_open(compare, tmp_path, photo, monkeypatch, capsys):
+    shelf = store.Store(tmp_path / "unused", pinned=tmp_path / "runs")
+    monkeypatch.setattr(store, "PINNED", tmp_path / "runs")
+    monkeypatch.setattr(cli.store, "Store", lambda folder: shelf)
+    argv = [*compare[:-2], "--image", str(photo(100, 80)), "--methods", "base,lua"]
+    assert main([*argv, "--pin", "lake"]) == 0
+    assert str(tmp_path / "runs" / "lake") in capsys.readouterr().out
+    run = shelf.open("lake")
+    assert list(run.pictures()) == ["base", "lua"] and run.source and run.latent
+    assert main([*argv, "--pin", "lake", "--scale", "4"]) == 0
+    assert shelf.open("lake").document["settings"]["scale"] == 4
+    assert "no name" in refused(capsys, *argv, "--pin", "../lake")
+
+
+def test_recreate(compare, tmp_path, photo, capsys, toy_weights):
+    source, out = photo(150, 110), tmp_path / "out"
+    assert main([*compare, "--image", str(source), "--methods", "base,lua"]) == 0
+    again = ["recreate", str(out / "lua.png"), "--device", "cpu", "--weights", str(toy_weights)]
+    assert "is not here" in refused(capsys, *again)
+    capsys.readouterr()
+    assert main([*again, "--image", str(source), "--out", str(tmp_path / "again")]) == 0
+    assert "same pixels: all 128 x 92" in capsys.readouterr().out
+    assert np.array_equal(Image.open(tmp_path / "again" / "lua.png"), Image.open(out / "lua.png"))
+    other = tmp_path / "weights"
+    shutil.copytree(toy_weights, other)
+    network = LUA(in_chans=16, **TRUNK)
+    torch.nn.init.constant_(network.get_parameter("heads.x2.conv_last.bias"), 0.5)  # an untrained head adds nothing
+    network.save_pretrained(other / "embedded" / "lua")
+    assert main([*again[:-1], str(other), "--image", str(source)]) == 1
+    told = capsys.readouterr().out
+    assert "different: " in told and "weights of lua: made with embedded/lua (" in told and "torch" not in told
+
+
+def test_export_of_a_results_folder(compare, tmp_path, photo, capsys):
+    out = tmp_path / "out"
+    assert "holds no finished comparison" in refused(capsys, "export", out, "--html")
+    assert main([*compare, "--image", str(photo(150, 110))]) == 0
+    capsys.readouterr()
+    assert main(["export", str(out), "--html", "--strip", "--blink", "lua, swinir"]) == 0
+    assert capsys.readouterr().out.count(" MB") == 3
+    assert b"data:image/png;base64," in (out / "comparison.html").read_bytes()
+    with Image.open(out / "strip.png") as strip, Image.open(out / "blink.webp") as blink:
+        assert strip.width > 4 * 128 and blink.n_frames == 2
+    assert "nothing to export" in refused(capsys, "export", out)
+    assert "no pair" in refused(capsys, "export", out, "--blink", "lua")
+    assert "no picture of 'magic'" in refused(capsys, "export", out, "--blink", "lua,magic")
 
 
 def test_output_folder_that_cannot_be_written(compare, tmp_path, photo, capsys):
@@ -143,7 +221,7 @@ def folder(tmp_path):
 def test_evaluate(toy_weights, folder, tmp_path, capsys):
     file = tmp_path / "new" / "scores.json"
     argv = ["evaluate", "--device", "cpu", "--weights", toy_weights, "--images", folder, "--crop", 176, "--json", file]
-    assert main([str(arg) for arg in [*argv, "--vif"]]) == 0
+    assert main([str(arg) for arg in argv]) == 0
     out = capsys.readouterr().out
     assert "2 images, 176 x 176 centre crops" in out
     lines = [
@@ -155,7 +233,7 @@ def test_evaluate(toy_weights, folder, tmp_path, capsys):
     assert document["images"] == ["a.png", "b.jpg"] and set(document["skipped"]) == {"small.png", "broken.png"}
     assert "small.png is 60 x 300" in out and "broken.png is empty" in out
     per_image = document["per_image"]["2"]["lua"]
-    assert set(per_image["a.png"]) == {"psnr", "ssim", "ms_ssim", "colour_shift", "vif", "seconds"}
+    assert set(per_image["a.png"]) == {*METRICS, "seconds"}
     mean = (per_image["a.png"]["psnr"] + per_image["b.jpg"]["psnr"]) / 2
     assert document["averages"]["2"]["lua"]["psnr"] == pytest.approx(mean)
     assert lines[4][1] == "LUA (latent)" and lines[4][2] == f"{mean:.2f}"

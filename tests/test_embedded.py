@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lua_demo import evaluate
-from lua_demo.catalog import LATENT_SPACES, LOADERS
+from lua_demo.catalog import GENERATOR, LATENT_SPACES, LOADERS
 from lua_demo.engine import Engine
 from lua_demo.weights import WEIGHTS_DIR, load_autoencoder, load_lua, load_swinir
 
@@ -18,6 +18,8 @@ EMBEDDED = WEIGHTS_DIR / "embedded"
 @pytest.mark.parametrize("space", LATENT_SPACES)
 def test_every_row_of_the_catalog_loads_and_has_a_card(space):
     for role, folder in LATENT_SPACES[space].roles.items():
+        if role == GENERATOR and not (WEIGHTS_DIR / folder).exists():
+            continue  # not trained yet, as the README says
         LOADERS[role](WEIGHTS_DIR / folder)
         card = (WEIGHTS_DIR / folder / "README.md").read_text(encoding="utf-8")
         for heading in ("## What it is", "## Training data", "## Training", "## Numbers", "## Limits"):
@@ -63,11 +65,11 @@ def test_decoder_stays_under_its_budget():
 @pytest.mark.shared
 @pytest.mark.skipif(not KODAK.is_dir(), reason="needs the development data beside the checkout (../shared)")
 def test_lua_beats_the_baselines_on_kodak():
-    """The floors of the first version."""
+    """What the cards claim, with a little room for other machines."""
     result = evaluate.evaluate(Engine(), KODAK, methods=("roundtrip", "base", "bicubic", "lua"))
     psnr = {(scale, method): result.mean(scale, method, "psnr") for scale in (2, 4) for method in result.values[2]}
-    assert psnr[2, "roundtrip"] >= 28.5
-    assert psnr[2, "lua"] >= psnr[2, "base"] + 0.3
-    assert psnr[2, "lua"] >= psnr[2, "bicubic"] + 2
+    assert psnr[2, "roundtrip"] >= 29.5
+    assert psnr[2, "lua"] >= psnr[2, "base"] + 0.6
+    assert psnr[2, "lua"] >= psnr[2, "bicubic"] + 4
     assert result.mean(2, "lua", "ms_ssim") > result.mean(2, "base", "ms_ssim")
-    assert psnr[4, "lua"] >= psnr[4, "base"]
+    assert psnr[4, "lua"] >= psnr[4, "base"] + 0.4

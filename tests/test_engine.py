@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from lua_demo import images
 from lua_demo.catalog import LATENT_SPACES, LOADERS, METHODS, WEIGHTLESS
-from lua_demo.engine import KEPT_PHOTOS, Engine
+from lua_demo.engine import KEPT_BASES, Engine
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 from lua_demo.weights import load_autoencoder, load_lua, load_swinir
 
@@ -111,7 +111,7 @@ def test_latent_is_kept_between_comparisons(engine, photo):
 
 def test_few_latents_are_kept(engine, tmp_path):
     paths = []
-    for index in range(KEPT_PHOTOS + 1):
+    for index in range(KEPT_BASES + 1):
         paths.append(tmp_path / f"{index}.png")
         Image.new("RGB", (16, 16), (index, 0, 0)).save(paths[-1])
         run(engine, paths[-1], methods=("base",), size=16)

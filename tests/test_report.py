@@ -40,14 +40,28 @@ def test_to_json(tmp_path):
     request = Request(str(source), 4, 256, ("base", "lua", "native"), seed=7)
     document = report.to_json(request, RESULTS, ENVIRONMENT)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert document["source"] == {"file": "a.png", "sha256": hashlib.sha256(b"123").hexdigest(), "bytes": 3}
-    assert (document["scale"], document["size"], document["seed"]) == (4, 256, 7)
+    digest = hashlib.sha256(b"123").hexdigest()
+    assert document["source"] == {"kind": "photo", "file": "a.png", "sha256": digest, "bytes": 3}
+    assert document["settings"] == {
+        "scale": 4, "size": 256, "seed": 7, "space": "embedded", "methods": ["base", "lua", "native"],
+    }  # fmt: skip
     assert (document["device"], document["dtype"]) == ("cpu (toy)", "float32")
     assert document["weights"] == {"lua": "embedded/lua (abc)"} and document["versions"] == {"torch": "2.13"}
     assert list(document["methods"]) == ["base", "lua", "native"]
     inside = json.loads(report.png_metadata(document, "lua")["lua_demo"])
-    assert inside["method"] == "lua" and inside["scale"] == 4 and inside["metrics"]["psnr"] == 30.126
+    assert inside["method"] == "lua" and inside["settings"]["scale"] == 4 and inside["metrics"]["psnr"] == 30.126
     assert "methods" not in inside
+
+
+def test_captions(tmp_path):
+    source = tmp_path / "a.png"
+    source.write_bytes(b"123")
+    document = report.to_json(Request(str(source), methods=("native", "swinir", "base")), RESULTS[::2], ENVIRONMENT)
+    assert report.captions(document, "later") == [
+        ("native", "Native", "Left out: the photo is 6 x 4"),
+        ("swinir", "SwinIR (pixels)", "later"),
+        ("base", "Base", "30 × 20 px · 0.75 s"),
+    ]
 
 
 def test_to_markdown():

@@ -215,8 +215,9 @@ def test_the_page_gives_nothing_away_before_the_vote(open_page, shelf):
     page, asked = open_page()
     expect(page.locator("#viewer .stage")).to_have_attribute("aria-busy", "false", timeout=60_000)
     asked.clear()
-    with page.expect_response(lambda answer: "/run/predict" in answer.url) as answer:
-        page.get_by_role("button", name="Blind vote").click()
+    answers = []
+    page.on("response", lambda answer: answers.append(answer) if "/run/predict" in answer.url else None)
+    page.get_by_role("button", name="Blind vote").click()
     viewer, section = page.locator("#vote-viewer"), page.locator("#vote")
     left, right = (viewer.locator(f"[data-ref=single] .tag.{side} b") for side in ("left", "right"))
     expect(left).to_have_text("A")
@@ -227,7 +228,8 @@ def test_the_page_gives_nothing_away_before_the_vote(open_page, shelf):
         assert not TELLING.search(section.evaluate("e => e.outerHTML")), mode
     files = [address for address in asked if "/file=" in address]
     assert len(files) >= 2 and not [address for address in asked if TELLING.search(address.replace("lua_demo", ""))]
-    assert '"label":"A"' in answer.value.text() and not TELLING.search(answer.value.text().replace("lua_demo", ""))
+    pairs = [text for answer in answers if '"label":"A"' in (text := answer.text())]  # others load the page
+    assert pairs and not any(TELLING.search(text.replace("lua_demo", "")) for text in pairs)
 
     page.click("#vote-b")
     told = page.locator("#vote-words .reveal")

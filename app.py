@@ -3,10 +3,13 @@
 On 127.0.0.1:7860, or the next free port; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT change that.
 """
 
-import spaces  # noqa: F401  ZeroGPU wants to be imported before torch; elsewhere it does nothing
+import spaces  # before whatever imports torch: ZeroGPU emulates CUDA; elsewhere it does nothing
 
-from lua_demo.engine import Engine
 from lua_demo.ui.page import build_demo, launch_options
+from lua_demo.ui.zero_gpu import PLACED, ZeroGpuEngine, on_zero_gpu
 
 if __name__ == "__main__":
-    build_demo(Engine()).launch(**launch_options())
+    engine = ZeroGpuEngine(spaces.GPU)
+    if on_zero_gpu():
+        engine.place(PLACED)
+    build_demo(engine).launch(**launch_options())

@@ -86,13 +86,18 @@ def read_sources(source: Path, out: Path, prompts: bool = False) -> list[Request
     except (OSError, UnicodeDecodeError) as error:
         wanted = "a text file of prompts" if prompts else "a folder of photos or a text file with their paths"
         raise UserError(f"{source} cannot be read as text; give {wanted}") from error
-    lines = [line.strip() for line in lines]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    if not lines:
+    found = entries(lines)
+    if not found:
         raise UserError(f"{source} lists nothing; give it one {'prompt' if prompts else 'path'} per line")
     if prompts:
-        return [Request(prompt=line) for line in lines]
-    return [file_source(source.parent / Path(line).expanduser()) for line in lines]
+        return [Request(prompt=line) for line in found]
+    return [file_source(source.parent / Path(line).expanduser()) for line in found]
+
+
+def entries(lines: Iterable[str]) -> list[str]:
+    """The lines that say something: neither empty nor a comment."""
+    stripped = (line.strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("#")]
 
 
 def file_source(path: str | Path) -> Request:
@@ -163,11 +168,10 @@ def run(
         Stopped: `stop` was set; what is finished stays.
     """
     make_folder(out)
-    environments = {space: engine.environment(space) for space in {item.request.space for item in items}}
     table: list[dict[str, Any]] = []
     for item in items:
         raise_if_set(stop)
-        outcome = yield from _item(engine, item, environments[item.request.space], out / item.name, stop)
+        outcome = yield from _item(engine, item, engine.environment(item.request), out / item.name, stop)
         table += rows(item.name, item.source, item.request, outcome.document, outcome.error)
         with writing(out):
             write_table(out / TABLE, table)

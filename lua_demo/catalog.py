@@ -1,4 +1,7 @@
-"""Everything that the demo can run, as tables. The place to add things. No logic."""
+"""Everything that the demo can run, as tables. The place to add things. No logic.
+
+Base models are rows of `bases.BASES`, latent spaces of `spaces.SPACES`, which need no torch; methods are here.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,13 @@ from pathlib import Path
 from torch import nn
 
 from lua_demo import methods
+from lua_demo.bases import BASES as BASES
 from lua_demo.generators import load_generator
+from lua_demo.spaces import AUTOENCODER, GENERATOR, LUA, SWINIR
+from lua_demo.spaces import SPACES as SPACES
 from lua_demo.upscalers import Upscaler, bicubic
 from lua_demo.vaes import VAE
 from lua_demo.weights import load_autoencoder, load_lua, load_swinir
-
-
-@dataclass(frozen=True)
-class LatentSpace:
-    """A latent space and the networks that belong to it.
-
-    Attributes:
-        label: its name for people.
-        scales: what its upscalers are trained for.
-        roles: role -> folder of the weights, relative to the folder of all weights.
-    """
-
-    label: str
-    scales: tuple[int, ...]
-    roles: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,34 +43,19 @@ class Method:
     default: bool = True
 
 
-AUTOENCODER, GENERATOR = "autoencoder", "generator"
-
-LATENT_SPACES: dict[str, LatentSpace] = {
-    "embedded": LatentSpace(
-        label="Embedded (f8, 16 channels, made for upscaling)",
-        scales=(2, 4),
-        roles={
-            AUTOENCODER: "embedded/autoencoder",
-            "lua": "embedded/lua",
-            "swinir": "embedded/swinir",
-            GENERATOR: "embedded/generator",
-        },
-    ),
-}
-
-# Upscalers with weights, by role, and those without.
+# How the shipped weights of a role become a network; and the upscalers without weights.
 LOADERS: dict[str, Callable[[Path], nn.Module]] = {
     AUTOENCODER: lambda source: VAE(load_autoencoder(source)),
     GENERATOR: load_generator,
-    "lua": load_lua,
-    "swinir": load_swinir,
+    LUA: load_lua,
+    SWINIR: load_swinir,
 }
 WEIGHTLESS: dict[str, Upscaler] = {"bicubic": bicubic}
 
 METHODS: dict[str, Method] = {
     "base": Method("Base, as decoded", "The base latent, decoded without upscaling.", methods.BASE),
-    "lua": Method("LUA (latent)", "LUA upscales the latent, then one decode.", methods.LATENT_UPSCALE, "lua"),
-    "swinir": Method("SwinIR (pixels)", "One decode, then SwinIR upscales pixels.", methods.PIXEL_UPSCALE, "swinir"),
+    "lua": Method("LUA (latent)", "LUA upscales the latent, then one decode.", methods.LATENT_UPSCALE, LUA),
+    "swinir": Method("SwinIR (pixels)", "One decode, then SwinIR upscales pixels.", methods.PIXEL_UPSCALE, SWINIR),
     "bicubic": Method(
         "Bicubic latent", "Bicubic interpolation of the latent, then one decode.", methods.LATENT_UPSCALE, "bicubic"
     ),

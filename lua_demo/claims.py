@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lua_demo.bases import BASES
 from lua_demo.catalog import METHODS
+from lua_demo.schema import Request
+from lua_demo.spaces import SPACES
 
 Row = Mapping[str, Any]
 
@@ -45,7 +48,7 @@ def _ratio(document: Mapping[str, Any], reference: str) -> tuple[str, str]:
     factor = f"{max(first, second) / min(first, second):.2g}"
     words = "equally fast" if factor == "1" else f"{float(factor):g}× {'faster' if first < second else 'slower'}"
     conditions = [
-        f"{document['settings'].get('space', 'unknown')} decoder",
+        decoder(document["settings"]),
         document["device"],
         DTYPES.get(document["dtype"], document["dtype"]),
         "first run at this size" if first_run(ours) else "warm",
@@ -53,6 +56,15 @@ def _ratio(document: Mapping[str, Any], reference: str) -> tuple[str, str]:
     if not first_run(ours) and any(stage["cold"] for stage in (*ours["stages"], *theirs["stages"])):
         conditions.append("shared stages as first timed")
     return f"{name} {seconds(first)}, {other} {seconds(second)}: {words}", ", ".join(conditions)
+
+
+def decoder(settings: Mapping[str, Any]) -> str:
+    """What decoded, in words: "embedded decoder", "tiny decoder"."""
+    base = BASES.get(settings.get("base", Request.base))
+    if base is None:
+        return "unknown decoder"
+    known = SPACES[base.space].decoders
+    return known.get(settings.get("decoder") or next(iter(known), ""), f"{base.space} decoder")
 
 
 def first_run(row: Row) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: compare, batch, recreate, export, evaluate, sheet, train, ablate, scenes."""
+"""The command line: what `python3 -m lua_demo --help` lists."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ from PIL import Image
 import lua_demo
 from lua_demo import batch, evaluate, export, recreate, report, store
 from lua_demo.arguments import Parser, machine
+from lua_demo.bases import BASES
 from lua_demo.catalog import ASPECTS, METHODS
 from lua_demo.engine import Engine
 from lua_demo.outputs import make_folder, write_display, write_result, writing
 from lua_demo.schema import Progress, Request, Result, UserError
+from lua_demo.spaces import DECODERS
 
 # Subcommands with a parser of their own, which is imported only when it is asked for.
 DELEGATED = {
     "sheet": ("lua_demo.sheets", "contact sheets of details, 1:1 (see: sheet --help)"),
     "train": ("lua_demo.train.cli", "train one of the networks (see: train --help)"),
     "ablate": ("lua_demo.train.ablate", "the paper's ablations at a small budget (see: ablate --help)"),
+    "upscale": ("lua_demo.upscale", "a latent on disk through LUA, to another file (see: upscale --help)"),
+    "doctor": ("lua_demo.doctor", "what can run here, what cannot and why, what is downloaded"),
+    "bench": ("lua_demo.bench.cli", "measure speed (see: bench --help)"),
     "scenes": ("lua_demo.scenes", "render landscapes as test pictures (see: scenes --help)"),
+    "judge": ("lua_demo.judge", "whether the text-to-latent model does what prompts say (see: judge --help)"),
 }
 
 
@@ -35,7 +41,9 @@ def parser() -> Parser:
     result = Parser(prog="lua_demo", description="Compare upscaling a latent (LUA) with upscaling its pixels (SwinIR).")
     result.add_argument("--version", action="version", version=f"lua_demo {lua_demo.__version__}")
     commands = result.add_subparsers(
-        dest="command", required=True, metavar="{compare,batch,recreate,export,evaluate,sheet,train,ablate,scenes}"
+        dest="command",
+        required=True,
+        metavar="{compare,batch,recreate,export,evaluate,sheet,train,ablate,upscale,doctor,bench,scenes,judge}",
     )
 
     compare = commands.add_parser("compare", parents=[machine()], help="compare the methods on one photo")
@@ -49,7 +57,7 @@ def parser() -> Parser:
     )
     _add_methods(compare)
     compare.add_argument("--seed", type=int, default=0)
-    _add_sampler(compare)
+    _add_models(compare)
     compare.add_argument("--out", type=Path, metavar="DIR", help="gets <method>.png, latent.safetensors, results.json")
     compare.add_argument("--pin", metavar="NAME", help="keep it in assets/runs: the page opens with the first of them")
     compare.set_defaults(run=run_compare)
@@ -62,7 +70,7 @@ def parser() -> Parser:
     many.add_argument("--seeds", type=int, nargs="+", default=[0], help="of everything random (default: 0)")
     many.add_argument("--size", type=int, default=512, help="longest side of the base in pixels (default: %(default)s)")
     _add_methods(many)
-    _add_sampler(many)
+    _add_models(many)
     many.set_defaults(run=run_batch)
 
     again = commands.add_parser("recreate", parents=[machine()], help="make a PNG again and compare the pixels")
@@ -79,7 +87,9 @@ def parser() -> Parser:
     files.set_defaults(run=run_export)
 
     averages = commands.add_parser("evaluate", parents=[machine()], help="average metrics over a folder of photos")
-    averages.add_argument("--images", required=True, metavar="DIR", help="folder of photos")
+    truths = averages.add_mutually_exclusive_group(required=True)
+    truths.add_argument("--images", metavar="DIR", help="folder of photos")
+    truths.add_argument("--scenes", type=int, metavar="N", help="N scenes, rendered at 512 px times the scale")
     averages.add_argument("--scales", type=int, nargs="+", default=[2, 4])
     averages.add_argument("--crop", type=int, default=512, help="side of the centre crops (default: %(default)s)")
     averages.add_argument("--methods", default=",".join(evaluate.ORDER), help="default: %(default)s")
@@ -97,20 +107,38 @@ def _add_methods(command: argparse.ArgumentParser) -> None:
     command.add_argument("--methods", default=default, help=f"out of {','.join(METHODS)} (default: %(default)s)")
 
 
-def _add_sampler(command: argparse.ArgumentParser) -> None:
+def _add_models(command: argparse.ArgumentParser) -> None:
+    models = command.add_argument_group("models")
+    models.add_argument("--base", default="embedded", choices=BASES, help="base model (default: %(default)s)")
+    models.add_argument(
+        "--decoder", default="", choices=["", *DECODERS], help="default: that of the base's latent space"
+    )
     sampler = command.add_argument_group("for a prompt")
-    sampler.add_argument("--steps", type=int, default=16, help="of the sampler (default: %(default)s)")
-    sampler.add_argument("--guidance", type=float, default=3.0, help="1: off (default: %(default)s)")
+    sampler.add_argument("--steps", type=int, help="of the sampler (default: what the base's makers advise)")
+    sampler.add_argument("--guidance", type=float, help="1: off (default: what the base's makers advise)")
+    sampler.add_argument("--force-native", action="store_true", help="sample the target size whatever it takes")
     sampler.add_argument("--aspect", default="1:1", help=f"out of {', '.join(ASPECTS)} (default: %(default)s)")
+
+
+def _models(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `Request` that `_add_models` adds; steps and guidance as the base's makers advise unless given."""
+    row = BASES[args.base]
+    return {
+        "base": args.base,
+        "decoder": args.decoder,
+        "steps": row.steps if args.steps is None else args.steps,
+        "guidance": row.guidance if args.guidance is None else args.guidance,
+        "aspect": args.aspect,
+        "force_native": args.force_native,
+    }
 
 
 def run_compare(args: argparse.Namespace) -> int:
     if not args.out and not args.pin:
         raise UserError("nowhere to write to; give --out DIR, or --pin NAME")
     source = {"image": args.image, "latent": args.latent, "prompt": args.prompt}
-    sampler = {"steps": args.steps, "guidance": args.guidance, "aspect": args.aspect}
     plain = {"scale": args.scale, "size": args.size, "methods": _split(args.methods), "seed": args.seed}
-    request = Request(**plain, **source, **sampler)
+    request = Request(**plain, **source, **_models(args))
     engine = Engine(args.device, args.dtype, args.weights)
     stream = engine.compare(request)
     results: list[Result] = []
@@ -121,7 +149,7 @@ def run_compare(args: argparse.Namespace) -> int:
             print(f"[{event.done + 1}/{event.total}] {METHODS[event.method].label}: {report.stage(event)}", flush=True)
         else:
             results.append(event)
-            environment = engine.environment(request.space)
+            environment = engine.environment(request)
             document = report.to_json(request, results, environment)
             if args.out:
                 write_result(args.out, event, document)
@@ -145,8 +173,7 @@ def _pin(name: str, results: Sequence[Result], document: dict[str, Any], request
 def run_batch(args: argparse.Namespace) -> int:
     """0 when all items are there, 1 when any failed."""
     sources = batch.read_sources(args.source, args.out, args.prompts)
-    sampler = {"steps": args.steps, "guidance": args.guidance, "aspect": args.aspect}
-    settings = Request(size=args.size, methods=_split(args.methods), **sampler)
+    settings = Request(size=args.size, methods=_split(args.methods), **_models(args))
     items = batch.items(sources, settings, args.scales, args.seeds)
     engine = Engine(args.device, args.dtype, args.weights)
     if note := batch.seeds_note(items, args.seeds):
@@ -213,8 +240,12 @@ def run_evaluate(args: argparse.Namespace) -> int:
             args.json.open("a").close()
     engine = Engine(args.device, args.dtype, args.weights)
     used = evaluate.use_space(engine, args)
-    result = evaluate.evaluate(engine, args.images, args.scales, args.crop, _split(args.methods), args.space)
-    environment = engine.environment(args.space)
+    methods = _split(args.methods)
+    if args.scenes is None:
+        result = evaluate.evaluate(engine, args.images, args.scales, args.crop, methods, args.space)
+    else:
+        result = evaluate.evaluate_scenes(engine, args.scenes, args.scales, methods, args.space)
+    environment = engine.environment(evaluate.in_space(args.space))
     environment = replace(environment, weights={**environment.weights, **used})
     print(f"{evaluate.to_markdown(result)}\n- {report.machine(environment)}")
     if args.json:

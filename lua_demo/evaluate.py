@@ -9,7 +9,7 @@ import tempfile
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,27 +18,34 @@ import numpy as np
 from tqdm import tqdm
 
 from lua_demo import images, metrics
-from lua_demo.catalog import AUTOENCODER, LATENT_SPACES, LOADERS, METHODS, LatentSpace, Method
+from lua_demo.bases import first_base
+from lua_demo.catalog import LOADERS, METHODS, Method
 from lua_demo.engine import Engine
 from lua_demo.methods import DECODE
 from lua_demo.report import METRICS, format_metric, markdown_table
+from lua_demo.scenes.cli import write_corpus
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.vaes import SPACES, VAE, load_network, name_of
+from lua_demo.spaces import AUTOENCODER, LUA, SPACES
+from lua_demo.vaes import VAE, load_network, name_of
 from lua_demo.validate import validated
 from lua_demo.weights import fingerprint
 
 ORDER = ("roundtrip", "base", "bicubic", "swinir", "lua")
 LABELS = {"base": "Base, then bicubic (pixels)"}
 DIFFERENCES = [("lua", "base"), ("lua", "bicubic"), ("lua", "swinir")]
+SCENE_BASE, SCENE_SEED = 512, 512_000_001  # px; no corpus is made from that seed
 STRIDE, WINDOW = 8, 8
 """Pixels per latent cell, and input cells (LUA) or pixels (SwinIR) per attention window, of all shipped networks."""
 
 
 @dataclass
 class Evaluation:
-    """`values[scale][method][image]` holds the metrics and `seconds`; `skipped` says why an image took no part."""
+    """`values[scale][method][image]` holds the metrics and `seconds`; `skipped` says why an image took no part.
 
-    crop: int
+    `crop` is the side of the ground truth in px; None where it is `SCENE_BASE` times the scale.
+    """
+
+    crop: int | None
     images: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     values: dict[int, dict[str, dict[str, dict[str, float | None]]]] = field(default_factory=dict)
@@ -89,11 +96,15 @@ def evaluate(
         UserError: no folder, no photo of that size, a scale or method that does not exist, a crop that is no
             multiple of a scale.
     """
+
+    def request(path: Path, scale: int) -> Request:
+        return replace(in_space(space), image=str(path), scale=scale, size=crop // scale, methods=tuple(methods))
+
     files = images.list_images(folder)
     for scale in scales:
         if scale < 1 or crop % scale:
             raise UserError(f"crop {crop} is not a multiple of scale {scale}; choose a crop such as 512")
-        validated(Request(str(files[0]), scale, crop // scale, tuple(methods), space=space))
+        validated(request(files[0], scale))
     result = Evaluation(crop, values={scale: defaultdict(dict) for scale in scales})
     bar = tqdm(total=len(files) * len(scales), unit="run", disable=None)
     with tempfile.TemporaryDirectory(prefix="lua_demo_") as temporary, bar:
@@ -108,14 +119,38 @@ def evaluate(
             images.save_png(truth, source)
             for scale in scales:
                 bar.set_postfix(image=path.name, scale=scale)
-                request = Request(str(source), scale, crop // scale, tuple(methods), space=space)
-                for method, entry in _measured(engine, request, truth).items():
+                for method, entry in _measured(engine, request(source, scale), truth).items():
                     result.values[scale][method][path.name] = entry
                 bar.update()
             result.images.append(path.name)
     if not result.images:
         reason = next(iter(result.skipped.values()))
         raise UserError(f"no photo in {folder} could be used ({reason}); choose a smaller --crop")
+    return result
+
+
+def evaluate_scenes(
+    engine: Engine,
+    count: int,
+    scales: Sequence[int] = (2, 4),
+    methods: Sequence[str] = ORDER,
+    space: str = "embedded",
+    base: int = SCENE_BASE,
+) -> Evaluation:
+    """As `evaluate`, of `count` scenes rendered at base x scale px, detail and all; every scale has its own render.
+
+    Raises:
+        UserError: no scene, a scale or method that does not exist.
+    """
+    if count < 1:
+        raise UserError(f"{count} scenes tell nothing; give 1 or more")
+    result = Evaluation(None)
+    for scale in scales:
+        with tempfile.TemporaryDirectory(prefix="lua_demo_") as folder:
+            write_corpus(Path(folder), count, base * scale, SCENE_SEED)
+            part = evaluate(engine, folder, (scale,), base * scale, methods, space)
+        result.values |= part.values
+        result.images = part.images
     return result
 
 
@@ -145,6 +180,11 @@ def seams(method: Method, scale: int) -> tuple[int, ...]:
     return cells, WINDOW // 2 * scale * (STRIDE if on_latents else 1)
 
 
+def in_space(space: str) -> Request:
+    """Settings for photos in `space`: through the tiny autoencoder, where it has one."""
+    return Request(base=first_base(space), decoder="tiny" if SPACES[space].tiny else "")
+
+
 def add_space_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--space", default="embedded", choices=SPACES, help="latent space (default: %(default)s)")
     parser.add_argument("--vae", help="its autoencoder: a folder, file or hub id (default: as in train)")
@@ -158,17 +198,14 @@ def use_space(engine: Engine, args: Namespace) -> dict[str, str]:
     Raises:
         UserError: a space without shipped weights, and no --lua for it; weights that cannot be used.
     """
-    row = LATENT_SPACES.get(args.space)
-    if row is None:
-        # What the catalog would say of a space that only this command knows: its other networks are provided below.
-        row = LatentSpace(SPACES[args.space].label, (2, 4), {"swinir": LATENT_SPACES["embedded"].roles["swinir"]})
-        LATENT_SPACES[args.space] = row
-    if "lua" not in row.roles and not args.lua:
+    row = SPACES[args.space]
+    if not args.lua and LUA not in row.roles:
         raise UserError(f"no LUA for space {args.space} is shipped; train one and give it as --lua")
     used = {}
     if args.vae or AUTOENCODER not in row.roles:
-        engine.provide(args.space, AUTOENCODER, VAE(load_network(args.space, args.vae)))
-        used[AUTOENCODER] = name_of(args.vae or f"madebyollin/{SPACES[args.space].tiny}")
+        role = in_space(args.space).decoder or AUTOENCODER
+        engine.provide(args.space, role, VAE(load_network(args.space, args.vae), role if row.decoders else ""))
+        used[AUTOENCODER] = name_of(args.vae or f"madebyollin/{row.tiny}")
     for role in ("lua", "swinir"):
         if source := getattr(args, role):
             engine.provide(args.space, role, LOADERS[role](source))
@@ -194,7 +231,10 @@ def to_markdown(result: Evaluation) -> str:
             values = [format_metric(name, result.mean(scale, method, name)) for name in names]
             label = LABELS.get(method, METHODS[method].label)
             table.append([f"x{scale}", label, *values, f"{result.mean(scale, method, 'seconds'):.3f}"])
-    lines = [f"{len(result.images)} images, {result.crop} x {result.crop} centre crops", "", markdown_table(table), ""]
+    what = f"images, {result.crop} x {result.crop} centre crops"
+    if result.crop is None:
+        what = f"scenes, rendered at {SCENE_BASE} px times the scale"
+    lines = [f"{len(result.images)} {what}", "", markdown_table(table), ""]
     for scale, methods in result.values.items():
         for one, other in DIFFERENCES:
             if one in methods and other in methods:

@@ -18,7 +18,8 @@ from urllib.parse import parse_qs
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from lua_demo import report
-from lua_demo.schema import UserError
+from lua_demo.bases import BASES
+from lua_demo.schema import Request, UserError
 from lua_demo.store import SOURCE_KEYS, Run
 from lua_demo.timing_view import timing_html
 from lua_demo.viewer_files import static, viewer_files
@@ -98,7 +99,7 @@ def html(run: Run, state: str = "") -> bytes:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = Template(static("export.html")).substitute(
         hash=f"sha256-{digest}",
-        title=escape(f"{_name(document)}: latent or pixel upscaling"),
+        title=escape(f"{report.source_name(document)}: latent or pixel upscaling"),
         style=f"{static('export.css')}\n{static('timing.css')}\n#viewer {{\n{style}\n}}",
         summary=escape(_summary(document)),
         viewer=markup,
@@ -247,12 +248,11 @@ def _data_url(path: Path) -> dict[str, str]:
     return {"url": f"data:{MIME.get(path.suffix, 'application/octet-stream')};base64,{content}"}
 
 
-def _name(document: Mapping[str, Any]) -> str:
-    return document["source"]["file"]
-
-
 def _summary(document: Mapping[str, Any]) -> str:
-    return f"{_name(document)}, {document['settings']['scale']}× in {document['settings']['space']} latents"
+    settings = document["settings"]
+    base = BASES.get(settings.get("base", Request.base))
+    latents = f" in {base.space} latents" if base else ""
+    return f"{report.source_name(document)}, {settings['scale']}×{latents}"
 
 
 def _settings(document: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -261,7 +261,8 @@ def _settings(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [
         (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for name, value in values.items()
     ]
-    lines += [(source["kind"], f"{source['file']}, {source['bytes']} bytes, sha256 {source['sha256']}")]
+    if source["file"]:  # a prompt is among the settings
+        lines += [(source["kind"], f"{source['file']}, {source['bytes']} bytes, sha256 {source['sha256']}")]
     lines += [("device", document["device"]), ("dtype", document["dtype"])]
     lines += [(f"weights of {role}", text) for role, text in document["weights"].items()]
     return lines + [(f"{name} version", text) for name, text in document["versions"].items()]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lua_demo.families import FAMILIES, Family
 from lua_demo.vaes import VAE
 
 STRIDE = 8
@@ -18,46 +20,59 @@ def from_photo(vae: VAE, image: Tensor) -> Tensor:
     return vae.encode(image)
 
 
-class PromptToLatent(nn.Module):
-    """A diffusers pipeline with `output_type="latent"` as one network. Carries no gradient policy of its own."""
+def sample(
+    pipeline: Any,
+    family: Family,
+    given: dict[str, Any],
+    size: tuple[int, int],
+    steps: int,
+    guidance: float,
+    seed: int,
+    told: Callable[[int], None] = lambda step: None,
+) -> Tensor:
+    """Run a diffusers pipeline -> normalised latent 1 x C x height/8 x width/8, float32.
 
-    def __init__(self, pipeline):
+    Args:
+        given: what `family.encode` made of the prompt.
+        size: (width, height) of the picture in pixels, multiples of `family.multiple`.
+        guidance: 1 is off.
+        seed: of the noise, which is drawn on the CPU: the same on every machine.
+        told: called after each step with the number of steps that are done.
+    """
+    latents = None
+
+    def at_step_end(_, step, time, tensors):
+        nonlocal latents
+        latents = tensors["latents"]
+        told(step + 1)
+        return tensors
+
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline(
+        **given,
+        height=size[1],
+        width=size[0],
+        num_inference_steps=steps,
+        guidance_scale=family.guidance(guidance),
+        generator=torch.Generator().manual_seed(seed),
+        output_type="latent",
+        callback_on_step_end=at_step_end,
+    )
+    return family.to_ours(latents.float(), size[1] // STRIDE, size[0] // STRIDE)
+
+
+class PromptToLatent(nn.Module):
+    """A small diffusers pipeline as one network. Carries no gradient policy of its own."""
+
+    def __init__(self, pipeline: Any, family: str = "embedded"):
         super().__init__()
-        pipeline.set_progress_bar_config(disable=True)
-        self.pipeline = pipeline
+        self.pipeline, self.family = pipeline, FAMILIES[family]
         self.parts = nn.ModuleList(part for part in pipeline.components.values() if isinstance(part, nn.Module))
 
-    def forward(
-        self,
-        prompt: str,
-        size: tuple[int, int],
-        steps: int,
-        guidance: float,
-        seed: int,
-        told: Callable[[int], None] = lambda step: None,
-    ) -> Tensor:
-        """Prompt -> normalised latent 1 x C x height/8 x width/8.
-
-        Args:
-            size: (width, height) of the picture in pixels, multiples of 8.
-            seed: of the noise, which is drawn on the CPU: the same on every machine.
-            told: called after each step with the number of steps that are done.
-        """
-
-        def at_step_end(_, step, time, tensors):
-            told(step + 1)
-            return tensors
-
-        return self.pipeline(
-            prompt,
-            height=size[1],
-            width=size[0],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(seed),
-            output_type="latent",
-            callback_on_step_end=at_step_end,
-        ).images
+    def forward(self, prompt: str, size: tuple[int, int], steps: int, guidance: float, *rest: Any) -> Tensor:
+        """Prompt -> normalised latent, as `sample`."""
+        given = self.family.encode(self.pipeline, prompt, guidance > 1)
+        return sample(self.pipeline, self.family, given, size, steps, guidance, *rest)
 
 
 def load_generator(source: str | Path) -> PromptToLatent:
@@ -67,8 +82,8 @@ def load_generator(source: str | Path) -> PromptToLatent:
     return PromptToLatent(EmbeddedPipeline.from_pretrained(source))
 
 
-def picture_size(size: int, ratio: float) -> tuple[int, int]:
-    """(width, height) of about `ratio` = width / height, the longer `size` px or just below; multiples of 8."""
-    longer = max(STRIDE, size // STRIDE * STRIDE)
-    shorter = max(STRIDE, round(longer * min(ratio, 1 / ratio) / STRIDE) * STRIDE)
+def picture_size(size: int, ratio: float, multiple: int = STRIDE) -> tuple[int, int]:
+    """(width, height) of about `ratio` = width / height, the longer `size` px or just below, in steps of `multiple`."""
+    longer = max(multiple, size // multiple * multiple)
+    shorter = max(multiple, round(longer * min(ratio, 1 / ratio) / multiple) * multiple)
     return (longer, shorter) if ratio >= 1 else (shorter, longer)

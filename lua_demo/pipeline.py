@@ -113,4 +113,4 @@ def new_pipeline(**sizes: Any) -> EmbeddedPipeline:
     """An untrained pipeline. `sizes` go to `Denoiser`."""
     encoder = CaptionEncoder(list(WORDS))
     transformer = Denoiser(text_width=encoder.config.width, **sizes)
-    return EmbeddedPipeline(encoder, transformer, FlowMatchEulerDiscreteScheduler(shift=2.0))
+    return EmbeddedPipeline(encoder, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0))

@@ -9,7 +9,7 @@ import torch
 
 from lua_demo.schema import UserError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -34,9 +34,15 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype called `name`; "auto" is bf16 on CUDA and fp32 elsewhere. UserError for a name not in `DTYPES`."""
+    """The dtype called `name`; "auto" is bf16 on CUDA (fp16 where it knows no bf16) and fp32 elsewhere.
+
+    Raises:
+        UserError: a name that is not in `DTYPES`.
+    """
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if name not in DTYPES:
         raise UserError(f"dtype {name!r} does not exist; choose auto, {' or '.join(DTYPES)}")
     return DTYPES[name]

@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from lua_demo.catalog import METHODS
+from lua_demo.catalog import METHODS_BY_KIND
 from lua_demo.images import DECODE_ERRORS
-from lua_demo.report import METADATA_KEY, environment_json
+from lua_demo.report import FIELDS, METADATA_KEY, environment_json
 from lua_demo.schema import Environment, Request, UserError
 from lua_demo.settings import from_settings
 
@@ -25,9 +25,9 @@ class Provenance:
     """What a PNG says of itself, checked.
 
     Attributes:
-        request: the settings; without a source.
-        method: key of `catalog.METHODS`.
-        kind, file, sha256, bytes: of the source: "photo" or "latent", its name, and what it is found by.
+        request: the settings, a prompt among them; without a file.
+        method: key of `catalog.METHODS_BY_KIND[kind]`.
+        kind, file, sha256, bytes: of the source: key of `report.FIELDS`, its name, and what it is found by.
         made_with: device, dtype, weights and versions, flat: what -> text.
     """
 
@@ -72,8 +72,11 @@ def read_png(path: str | Path) -> Provenance | None:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f"the lua_demo metadata of {name} is broken; use the file as downloaded") from error
-    if provenance.method not in METHODS:
-        raise UserError(f"{name} was made by a method that is not known here; choose from {', '.join(METHODS)}")
+    if provenance.kind not in FIELDS or (provenance.kind == "prompt") != bool(provenance.request.prompt):
+        raise UserError(f"the lua_demo metadata of {name} is broken; use the file as downloaded")
+    methods = METHODS_BY_KIND[provenance.kind]
+    if provenance.method not in methods:
+        raise UserError(f"{name} was made by a method that is not known here; choose from {', '.join(methods)}")
     return provenance
 
 

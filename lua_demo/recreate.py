@@ -63,12 +63,12 @@ def recreate(path: str | Path, engine: Engine, store: Store, source: str | Path 
                 f"{made.file}, the {made.kind} that {path.name} was made from, is not here "
                 f"(sha256 {made.sha256[:12]}); give it with --image"
             )
-        request = replace(request, **{_field(made): str(found)})
+        request = replace(request, **{report.FIELDS[made.kind]: str(found)})
     result = next(event for event in engine.compare(request) if isinstance(event, Result))
     if result.image is None:
         raise UserError(f"{result.label} could not be run again: {result.skipped}")
     same, verdict = compare_pixels(before, result.image)
-    environment = engine.environment(request.space)
+    environment = engine.environment(request)
     document = report.to_json(request, [result], environment)
     return Recreation(
         request.prompt or request.latent or request.image,
@@ -102,10 +102,6 @@ def compare_pixels(before: np.ndarray, now: np.ndarray) -> tuple[bool, str]:
     share = 100 * (difference.max(-1) > 0).mean()
     psnr = 10 * np.log10(255**2 / np.square(difference.astype(np.float64)).mean())
     return False, f"different: {share:.2f} % of the pixels, by at most {difference.max()} of 255; PSNR {psnr:.2f} dB"
-
-
-def _field(made: Provenance) -> str:
-    return "latent" if made.kind == "latent" else "image"
 
 
 def _given(made: Provenance, source: str | Path) -> list[Path]:

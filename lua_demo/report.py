@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lua_demo.catalog import METHODS
+from lua_demo.catalog import METHODS_BY_KIND
 from lua_demo.schema import Environment, Progress, Request, Result
 from lua_demo.settings import to_settings
+
+FIELDS = {"prompt": "prompt", "photo": "image", "latent": "latent"}
+"""What a base comes from, as in `Request.kind` -> the field of `Request` that says which."""
 
 METADATA_KEY = "lua_demo"
 """Of the PNG text chunk with everything about the picture."""
@@ -82,6 +85,12 @@ def describe_source(request: Request) -> dict[str, Any]:
     }
 
 
+def source_name(document: Mapping[str, Any]) -> str:
+    """What people call the source of `to_json`'s document: the prompt, or the name of the file."""
+    source = document["source"]
+    return str(document["settings"].get("prompt", "")) if source["kind"] == "prompt" else source["file"]
+
+
 def stage(progress: Progress) -> str:
     """What runs, with its steps where it has some."""
     return f"{progress.stage}, step {progress.step} of {progress.steps}" if progress.steps else progress.stage
@@ -108,15 +117,12 @@ def captions(document: dict[str, Any], missing: str = "Not run: it was stopped b
 
     `missing` is the detail of those without a result.
     """
-    done = document["methods"]
+    done, known = document["methods"], METHODS_BY_KIND.get(document["source"]["kind"], {})
+    labels = {method: known[method].label if method in known else method for method in document["settings"]["methods"]}
     return [
-        (method, done[method]["label"], _detail(done[method])) if method in done else (method, _label(method), missing)
-        for method in document["settings"]["methods"]
+        (method, done[method]["label"], _detail(done[method])) if method in done else (method, label, missing)
+        for method, label in labels.items()
     ]
-
-
-def _label(method: str) -> str:
-    return METHODS[method].label if method in METHODS else method
 
 
 def _detail(row: dict[str, Any]) -> str:

@@ -28,24 +28,28 @@ class Request:
         scale: output side / base side; 2 or 4.
         size: longest side of the base image in pixels; a smaller photo is never enlarged to it.
         methods: keys of `catalog.METHODS`, in the order in which they run.
-        space: key of `catalog.LATENT_SPACES`.
+        base: key of `bases.BASES`: what samples a prompt. The latent space is the base's, for photos and latents too.
+        decoder: key of `spaces.DECODERS`; empty for the default of the space.
         seed: seed of everything random.
         latent: path of a safetensors file with the base latent itself, instead of a photo.
         prompt: free text, instead of a photo: the base is sampled.
         steps, guidance: of the sampler. aspect: key of `catalog.ASPECTS`. All three are for a prompt only.
+        force_native: sample the native column however long it takes and whatever memory it takes.
     """
 
     image: str = ""
     scale: int = 2
     size: int = 512
     methods: tuple[str, ...] = ("base", "lua", "swinir", "bicubic", "native")
-    space: str = "embedded"
+    base: str = "embedded"
     seed: int = 0
     latent: str = ""
     prompt: str = ""
     steps: int = 16
     guidance: float = 3.0
     aspect: str = "1:1"
+    decoder: str = ""
+    force_native: bool = False
 
     @property
     def kind(self) -> str:
@@ -92,7 +96,7 @@ class BaseLatent:
 
     Attributes:
         values: normalised (as the denoiser leaves it), C x h x w float32, finite.
-        space: key of `catalog.LATENT_SPACES`.
+        space: key of `spaces.SPACES`.
         size: (width, height) in pixels of the image that it decodes to; the decoder's padding is cut off.
     """
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from lua_demo.bases import BASES
 from lua_demo.schema import Request
 from lua_demo.validate import validated_settings
 
 SOURCES = ("image", "latent")
 """Fields of `Request` that name a file of one machine: they are no settings, and travel as bytes."""
 
-OF_PROMPTS = ("prompt", "steps", "guidance", "aspect")
+OF_PROMPTS = ("prompt", "steps", "guidance", "aspect", "force_native")
 """Fields that mean nothing where the base does not come from a prompt."""
 
 DEFAULTS = {field.name: field.default for field in fields(Request) if field.name not in SOURCES}
@@ -25,13 +26,18 @@ def to_settings(request: Request) -> dict[str, Any]:
 
 
 def from_settings(settings: Mapping[str, Any], image: str = "", latent: str = "") -> Request:
-    """The request with these settings. What is missing keeps its default, names that are no setting are ignored.
+    """The request with these settings; names that are no setting are ignored.
+
+    What is missing keeps its default, which is for a prompt's steps and guidance what the makers of the base advise.
 
     Raises:
         UserError: a value that cannot be run.
     """
     known = {name: settings[name] for name in DEFAULTS if name in settings}
-    return validated_settings(Request(image, latent=latent, **known))
+    base = known.get("base", Request.base)
+    row = BASES.get(base) if isinstance(base, str) and known.get("prompt") else None
+    advised = {"steps": row.steps, "guidance": row.guidance} if row else {}
+    return validated_settings(Request(image, latent=latent, **{**advised, **known}))
 
 
 def from_query(query: Mapping[str, str]) -> dict[str, Any]:
@@ -42,6 +48,8 @@ def from_query(query: Mapping[str, str]) -> dict[str, Any]:
 def _parsed(text: str, default: Any) -> Any:
     if isinstance(default, tuple):
         return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, bool):
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
     if isinstance(default, (int, float)):
         try:
             return type(default)(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from lua_demo import images
 from lua_demo.arguments import Parser, machine
 from lua_demo.catalog import METHODS
 from lua_demo.engine import Engine
-from lua_demo.evaluate import LABELS, add_space_arguments, centre_crop, use_space
-from lua_demo.schema import Request, Result, UserError
+from lua_demo.evaluate import LABELS, add_space_arguments, centre_crop, in_space, use_space
+from lua_demo.schema import Result, UserError
 
 COLUMNS = ("base", "bicubic", "lua", "swinir", "native")
 GAP, HEADER = 6, 22
@@ -68,7 +69,7 @@ def sheets(
             for name, truth in truths.items():
                 source = Path(temporary) / f"{name}.png"
                 images.save_png(truth, source)
-                request = Request(str(source), scale, crop // scale, COLUMNS, space=space)
+                request = replace(in_space(space), image=str(source), scale=scale, size=crop // scale, methods=COLUMNS)
                 made = [event for event in engine.compare(request) if isinstance(event, Result)]
                 rows.append([_detail(result, truth, side) for result in made if result.image is not None])
             written.append(out / f"x{scale}.png")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
@@ -21,33 +21,8 @@ from torch.nn import functional as F
 
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
+from lua_demo.spaces import SPACES, Space
 from lua_demo.weights import WEIGHTS_DIR, load_autoencoder
-
-
-@dataclass(frozen=True)
-class Space:
-    """A latent space that LUA can be trained for.
-
-    Attributes:
-        label: the models that use it.
-        channels, stride: of its latents; the stride in px.
-        tiny: name of its tiny autoencoder: `<tiny>_encoder.safetensors`, and the hub repository madebyollin/<tiny>.
-    """
-
-    label: str
-    channels: int
-    stride: int = 8
-    tiny: str | None = None
-
-
-SPACES: dict[str, Space] = {
-    "embedded": Space("the embedded autoencoder", 16),
-    "sd1": Space("Stable Diffusion 1.x, 2.x", 4, tiny="taesd"),
-    "sdxl": Space("SDXL", 4, tiny="taesdxl"),
-    "sd3": Space("Stable Diffusion 3, 3.5", 16, tiny="taesd3"),
-    "flux1": Space("FLUX.1, Z-Image, Chroma, HiDream", 16, tiny="taef1"),
-    "flux2": Space("FLUX.2, before its 2x2 patches", 32, tiny="taef2"),
-}
 
 
 def name_of(source: str | os.PathLike[str]) -> str:
@@ -56,11 +31,14 @@ def name_of(source: str | os.PathLike[str]) -> str:
 
 
 class VAE(nn.Module):
-    """An autoencoder for images of any size. Carries no gradient policy."""
+    """An autoencoder for images of any size. Carries no gradient policy.
 
-    def __init__(self, network: nn.Module):
+    `decoder` is the key of `spaces.DECODERS` that it was chosen by; empty for a space's own one.
+    """
+
+    def __init__(self, network: nn.Module, decoder: str = ""):
         super().__init__()
-        self.network = network
+        self.network, self.decoder = network, decoder
         self.stride, self.latent_channels = network.stride, network.latent_channels
 
     def encode(self, image: Tensor) -> Tensor:
@@ -78,30 +56,51 @@ class VAE(nn.Module):
 
 
 class KLAutoencoder(nn.Module):
-    """diffusers' AutoencoderKL: images in [-1, 1] and a latent with scale and shift become ours."""
+    """diffusers' AutoencoderKL and AutoencoderKLFlux2: images in [-1, 1] and raw latents become ours.
+
+    What the denoiser sees is (raw - shift) * scale, with one number each or, in FLUX.2, a batch norm over the channels
+    of 2 x 2 patches: one number per channel and place in the patch.
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
         config = model.config
         self.stride, self.latent_channels = 2 ** (len(config.block_out_channels) - 1), config.latent_channels
-        self.scale, self.shift = config.scaling_factor, config.shift_factor or 0.0
+        if hasattr(model, "bn"):
+            shift, variance = (x.unflatten(0, (-1, 2, 2))[None] for x in (model.bn.running_mean, model.bn.running_var))
+            scale = (variance + model.bn.eps).rsqrt()
+        else:
+            shift, scale = (torch.full((1, 1, 1, 1), x or 0.0) for x in (config.shift_factor, config.scaling_factor))
+        self.register_buffer("shift", shift.clone(), persistent=False)
+        self.register_buffer("scale", scale.clone(), persistent=False)
 
     def encode(self, image: Tensor) -> Tensor:
-        return (self.model.encode(image * 2 - 1).latent_dist.mean - self.shift) * self.scale
+        raw = self.model.encode(image * 2 - 1).latent_dist.mean
+        shift, scale = self._statistics(raw)
+        return (raw - shift) * scale
 
     def decode(self, latent: Tensor) -> Tensor:
-        return (self.model.decode(latent / self.scale + self.shift).sample + 1) / 2
+        shift, scale = self._statistics(latent)
+        return (self.model.decode(latent / scale + shift).sample + 1) / 2
+
+    def _statistics(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and scale for every place of `latent`; its sides may be odd."""
+        height, width = latent.shape[-2:]
+        repeats = 1, 1, -(-height // self.shift.shape[-2]), -(-width // self.shift.shape[-1])
+        shift, scale = (x.repeat(repeats)[..., :height, :width] for x in (self.shift, self.scale))
+        return shift, scale
 
 
-def load_network(space: str, source: str | os.PathLike[str] | None = None) -> nn.Module:
+def load_network(space: str, source: str | os.PathLike[str] | None = None, subfolder: str = "") -> nn.Module:
     """The autoencoder of `space`, on the CPU in float32 and eval mode.
 
     Args:
         space: a key of `SPACES`.
         source: a folder with files of the TAESD family, or one of these files, with encoder and decoder side by side;
-            a folder or hub id of diffusers' AutoencoderTiny or AutoencoderKL (for which diffusers must be installed).
+            a folder or hub id of diffusers' AutoencoderTiny, AutoencoderKL or AutoencoderKLFlux2.
             None: the shipped autoencoder, or the space's tiny one from the hub.
+        subfolder: of a source in diffusers' layout, where it holds more than the autoencoder.
     Raises:
         UserError: no such space; nothing there; not an autoencoder of that space.
     """
@@ -111,7 +110,7 @@ def load_network(space: str, source: str | os.PathLike[str] | None = None) -> nn
     if row.tiny is None:
         network = load_autoencoder(source or WEIGHTS_DIR / "embedded" / "autoencoder")
     else:
-        network = _load_foreign(row, source or f"madebyollin/{row.tiny}")
+        network = _load_foreign(row, source or f"madebyollin/{row.tiny}", subfolder)
     if (network.latent_channels, network.stride) != (row.channels, row.stride):
         raise UserError(
             f"{source} has {network.latent_channels} channels at stride {network.stride}, but space {space} has "
@@ -120,7 +119,7 @@ def load_network(space: str, source: str | os.PathLike[str] | None = None) -> nn
     return network.eval()
 
 
-def _load_foreign(row: Space, source: str | os.PathLike[str]) -> nn.Module:
+def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str) -> nn.Module:
     path = Path(source).expanduser()
     if path.is_file():
         stem = re.sub(r"_(en|de)coder\.safetensors$", "", str(path))
@@ -129,22 +128,26 @@ def _load_foreign(row: Space, source: str | os.PathLike[str]) -> nn.Module:
         halves = [path / f"{row.tiny}_{half}.safetensors" for half in ("encoder", "decoder")]
         if all(half.is_file() for half in halves):
             return _load_tiny(*halves)
-    config_file = _file_of(source, "config.json")
+    prefix = f"{subfolder}/" if subfolder else ""
+    config_file = _file_of(source, f"{prefix}config.json")
     try:
         kind = json.loads(config_file.read_text(encoding="utf-8")).get("_class_name")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{config_file} is not readable as a configuration: get it again") from error
     if kind == "AutoencoderTiny":
-        return _tiny(_from_diffusers(_read(_file_of(source, "diffusion_pytorch_model.safetensors"))), source)
-    if kind != "AutoencoderKL":
+        return _tiny(_from_diffusers(_read(_file_of(source, f"{prefix}diffusion_pytorch_model.safetensors"))), source)
+    if kind not in ("AutoencoderKL", "AutoencoderKLFlux2"):
         raise UserError(
             f"{source} holds a {kind}; give an AutoencoderTiny, an AutoencoderKL or files of TAESD's family"
         )
+    import diffusers  # noqa: PLC0415  takes seconds
+
     try:
-        from diffusers import AutoencoderKL  # noqa: PLC0415
-    except ImportError as error:
-        raise UserError(f"{source} needs diffusers: pip install diffusers, or give a tiny autoencoder") from error
-    return KLAutoencoder(AutoencoderKL.from_pretrained(source))
+        model = getattr(diffusers, kind).from_pretrained(source, subfolder=subfolder or None)
+    except (OSError, ValueError) as error:
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"the {kind} of {source} could not be loaded ({line[:200]}); get it again") from error
+    return KLAutoencoder(model)
 
 
 def _load_tiny(encoder: Path, decoder: Path) -> TinyAutoencoder:

@@ -8,9 +8,9 @@ from pathlib import Path
 from reprlib import repr as brief  # a value from outside may be very long
 from typing import Any
 
+from lua_demo.bases import BASES
 from lua_demo.catalog import (
     ASPECTS,
-    LATENT_SPACES,
     MAX_GUIDANCE,
     MAX_PROMPT,
     MAX_SIZE,
@@ -20,6 +20,7 @@ from lua_demo.catalog import (
 )
 from lua_demo.prompts import meaning
 from lua_demo.schema import Request, UserError
+from lua_demo.spaces import SPACES
 
 
 def validated(request: Request) -> Request:
@@ -32,16 +33,22 @@ def validated(request: Request) -> Request:
         found = f"both {given[0]} and {given[1]} are given" if given else "there is nothing to start from"
         raise UserError(f"{found}; give the path of a photo, the path of a latent, or a prompt")
     request = replace(validated_settings(request), image=str(request.image), latent=str(request.latent))
-    if request.prompt:
+    if request.prompt and request.base == "embedded":
         meaning(request.prompt)
     return request
 
 
 def validated_settings(request: Request) -> Request:
     """As `validated`, for everything but what the base comes from."""
-    if not isinstance(request.space, str) or request.space not in LATENT_SPACES:
-        raise UserError(f"latent space {brief(request.space)} does not exist; choose {_choices(LATENT_SPACES)}")
-    scales = LATENT_SPACES[request.space].scales
+    if not isinstance(request.base, str) or request.base not in BASES:
+        raise UserError(f"base {brief(request.base)} does not exist; choose {_choices(BASES)}")
+    space = SPACES[BASES[request.base].space]
+    if not isinstance(request.decoder, str) or request.decoder not in ("", *space.decoders):
+        there = _choices(space.decoders) if space.decoders else "none: the base brings its own"
+        raise UserError(f"decoder {brief(request.decoder)} does not exist for the base {request.base}; choose {there}")
+    if not isinstance(request.force_native, bool):
+        raise UserError(f"force_native is {brief(request.force_native)}; choose true or false")
+    scales = space.scales
     scale = _integer("scale", request.scale, f"choose {_choices(scales)}")
     if scale not in scales:
         raise UserError(f"scale {brief(scale)} does not exist in this latent space; choose {_choices(scales)}")

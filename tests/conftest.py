@@ -1,19 +1,28 @@
-"""Toy weights of the real classes and deterministic pictures, for all tests."""
+"""Toy weights of the real classes, deterministic pictures, and the page in a browser, for all tests."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gradio_client import Client
 from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lua_demo.engine import Engine
 from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
+from lua_demo.store import Store
+from lua_demo.ui.page import build_demo, launch_options
+
+CHROMIUM = shutil.which("chromium")
+expect.set_options(timeout=30_000)  # for machines that are busy with other things
 
 TRUNK = dict(embed_dim=8, depths=[2], num_heads=[2], window_size=4, head_num_feat=8, scales=[2, 4], residual="bicubic")
 
@@ -53,6 +62,21 @@ def toy_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def prompted_weights(toy_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`toy_weights` with a tiny generator beside them, whose pictures differ from prompt to prompt."""
+    from lua_demo.pipeline import new_pipeline  # diffusers takes seconds to import
+
+    root = tmp_path_factory.mktemp("prompted") / "weights"
+    shutil.copytree(toy_weights, root)
+    torch.manual_seed(0)
+    pipeline = new_pipeline(width=32, depth=2, heads=2, fine=8, base_side=2)
+    for layer in (pipeline.transformer.modulation, pipeline.transformer.last[-1]):
+        torch.nn.init.normal_(layer.weight, std=0.2)  # they start at zero, with which all prompts look the same
+    pipeline.save_pretrained(root / "embedded" / "generator")
+    return root
+
+
 @pytest.fixture
 def photo(tmp_path: Path) -> Callable[[int, int], Path]:
     """photo(w, h) writes a picture of that size and gives its path."""
@@ -69,3 +93,77 @@ def photo(tmp_path: Path) -> Callable[[int, int], Path]:
 def engine(toy_weights: Path) -> Engine:
     """A fresh engine on the CPU with toy weights."""
     return Engine("cpu", weights=toy_weights)
+
+
+@contextlib.contextmanager
+def served(weights: Path, cache: Path, store: Store) -> Iterator[str]:
+    """The address of the page over these weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(cache))
+        demo = build_demo(Engine("cpu", weights=weights), store)
+        _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+        try:
+            yield address
+        finally:
+            demo.close()
+
+
+@pytest.fixture(scope="module")
+def page_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Of the module's page; without pinned runs, so that nothing is on show at first."""
+    return Store(tmp_path_factory.mktemp("results") / "store", pinned=None)
+
+
+@pytest.fixture(scope="module")
+def page_weights(toy_weights: Path) -> Path:
+    """Of the module's page; without a generator."""
+    return toy_weights
+
+
+@pytest.fixture(scope="module")
+def url(page_weights: Path, page_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The module's page, running."""
+    with served(page_weights, tmp_path_factory.mktemp("cache"), page_store) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(url: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+@pytest.fixture(scope="module")
+def browser(url: str) -> Iterator[Browser]:
+    """After the page has started: what playwright runs in this thread does not get on with a server that starts."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium here; apt-get install chromium runs these tests")
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP plain.test 127.0.0.1"]
+        program = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield program
+        program.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, url: str) -> Iterator[Callable[..., Page]]:
+    """open_page(width, height, theme, address) -> a page in a context of its own; the test fails if it logs an error or
+    leaves this machine.
+    """
+    problems: list[str] = []
+    contexts = []
+
+    def open_(width: int = 1280, height: int = 900, theme: str = "", address: str = url, **options) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(f"pageerror {error}"))
+        page.on("console", lambda line: problems.append(f"console {line.text}") if line.type == "error" else None)
+        page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else problems.append(r.url))
+        page.goto(f"{address}?__theme={theme}" if theme else address)
+        expect(page.locator("#viewer .stage")).to_be_visible(timeout=30_000)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert problems == []

@@ -16,8 +16,6 @@ from lua_demo.cli import main
 from lua_demo.engine import Engine
 from lua_demo.provenance import read_png
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.store import Store
-from lua_demo.ui.page import build_demo, launch_options
 from lua_demo.validate import validated
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,14 +23,8 @@ HEADING = "## Use it from Python over HTTP"
 
 
 @pytest.fixture(scope="module")
-def client(toy_weights, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
-        store = Store(tmp_path_factory.mktemp("results") / "store")
-        demo = build_demo(Engine("cpu", weights=toy_weights), store)
-        _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
-        yield Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
-        demo.close()
+def page_weights(prompted_weights) -> Path:
+    return prompted_weights
 
 
 def upscale(client: Client, path: Path, **changes) -> list[dict]:
@@ -41,26 +33,26 @@ def upscale(client: Client, path: Path, **changes) -> list[dict]:
     return job.outputs()
 
 
-def test_models_names_all_that_can_be_run(client, toy_weights):
+def test_models_names_all_that_can_be_run(client, prompted_weights):
     models = client.predict(api_name="/models")
     assert list(models["methods"]) == list(METHODS)
     assert models["methods"]["lua"]["stages"] == ["encode", "upscale", "decode"]
     assert models["methods"]["native"]["needs_original"] and not models["methods"]["roundtrip"]["default"]
     space = models["latent_spaces"]["embedded"]
-    environment = Engine("cpu", weights=toy_weights).environment()
+    environment = Engine("cpu", weights=prompted_weights).environment()
     assert space["weights"] == environment.weights and space["scales"] == models["methods"]["lua"]["scales"] == [2, 4]
     assert (models["device"], models["dtype"]) == (environment.device, "float32")
     assert models["defaults"]["size"] == 512 and models["limits"]["size"] == [16, 2048]
 
 
-def test_upscale_tells_every_stage_and_gives_the_engines_pixels(client, photo, toy_weights):
+def test_upscale_tells_every_stage_and_gives_the_engines_pixels(client, photo, prompted_weights):
     path = photo(160, 120)
     *stages, last = upscale(client, path, scale=4)
     assert [stage["stage"] for stage in stages if stage["stage"] != "load"] == ["encode", "upscale", "decode"]
     assert {stage["state"] for stage in stages} == {"busy"} and (last["state"], last["method"]) == ("done", "lua")
     (expected,) = (
         event.image
-        for event in Engine("cpu", weights=toy_weights).compare(Request(str(path), 4, 64, ("lua",)))
+        for event in Engine("cpu", weights=prompted_weights).compare(Request(str(path), 4, 64, ("lua",)))
         if isinstance(event, Result)
     )
     assert np.array_equal(np.asarray(Image.open(last["file"])), expected)
@@ -71,10 +63,8 @@ def test_upscale_tells_every_stage_and_gives_the_engines_pixels(client, photo, t
 
 
 def test_upscale_takes_a_latent(client, photo):
-    *_, share = client.predict(
-        image=handle_file(photo(160, 120)), methods=["base"], size=64, latent=None, api_name="/compare"
-    )
-    latent = client.predict(run=share["run"], name="latent.safetensors", api_name="/export")
+    answer = client.predict(image=handle_file(photo(160, 120)), methods=["base"], size=64, api_name="/compare")
+    latent = client.predict(run=answer["run"], name="latent.safetensors", api_name="/export")
     *_, last = client.submit(latent=handle_file(latent), api_name="/upscale")
     assert np.array_equal(Image.open(last["file"]), Image.open(upscale(client, photo(160, 120))[-1]["file"]))
 
@@ -138,7 +128,7 @@ def test_every_parameter_has_a_name_a_default_and_every_endpoint_a_description(c
         assert all(parameter["parameter_has_default"] for parameter in endpoints[name]["parameters"])
     named = {name: [p["parameter_name"] for p in endpoints[name]["parameters"]] for name in endpoints}
     assert named["/upscale"] == ["image", "scale", "method", "size", "latent"] and named["/models"] == []
-    assert endpoints["/compare"]["parameters"][1]["python_type"]["type"] == "int"
+    assert endpoints["/compare"]["parameters"][3]["python_type"]["type"] == "int"
 
 
 def test_the_readmes_example_runs(client, monkeypatch, capsys):
@@ -151,6 +141,6 @@ def test_the_readmes_example_runs(client, monkeypatch, capsys):
     exec(compile(code.replace(address, client.src), "README.md", "exec"), variables)
     told = capsys.readouterr().out
     assert "busy upscale\n" in told and "['base', 'lua', 'bicubic']" in told
-    assert read_png(variables["png"]).method == "lua" and f"?run={variables['share']['run']}" in told
+    assert read_png(variables["png"]).method == "lua" and f"?run={variables['comparison']['run']}" in told
     with Image.open(variables["answer"]["file"]) as picture:
         assert picture.size == (256, 192)

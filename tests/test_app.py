@@ -29,30 +29,23 @@ from lua_demo.schema import BaseLatent, Environment, Request, Result, Span
 from lua_demo.store import Store
 from lua_demo.timing_view import timing_html
 from lua_demo.ui.handlers import Handlers
-from lua_demo.ui.page import build_demo, launch_options
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ["base", "lua", "swinir", "bicubic", "native"]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
-    return Store(tmp_path_factory.mktemp("results") / "store", pinned=None)
-
-
-@pytest.fixture(scope="module")
-def client(toy_weights, tmp_path_factory, store):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
-        demo = build_demo(Engine("cpu", weights=toy_weights), store)
-        _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
-        yield Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
-        demo.close()
-
-
 def call(client: Client, image: Path | None, **changes):
-    settings = {"scale": 2, "methods": METHODS, "size": 64, "seed": 0, "latent": None, **changes}
+    settings = {"scale": 2, "methods": METHODS, "size": 64, **changes}
     return client.submit(image=handle_file(image) if image else None, **settings, api_name="/compare")
+
+
+def form(**changes) -> dict:
+    """What the controls of the page hold."""
+    return {
+        "source": "photo", "prompt": "", "image": None, "latent": None, "scale": 2, "methods": METHODS, "size": 64,
+        "seed": 0, "steps": 3, "guidance": 3.0, "aspect": "1:1", "base": "embedded", "decoder": "",
+        "force_native": False, **changes,
+    }  # fmt: skip
 
 
 def get(client: Client, path: Path | str) -> bytes:
@@ -60,58 +53,60 @@ def get(client: Client, path: Path | str) -> bytes:
     return urllib.request.urlopen(f"{client.src}gradio_api/file={path}").read()
 
 
-def test_last_answer_is_complete_and_lossless(client, photo, toy_weights, store):
+def test_last_answer_is_complete_and_lossless(client, photo, toy_weights, page_store):
     path = photo(160, 120)
-    status, view, timing, share = call(client, path).result()
+    answer = call(client, path).result()
+    timing = answer["timing"]
     request = Request(str(path), 2, 64, tuple(METHODS))
     expected = {
         event.method: event.image
         for event in Engine("cpu", weights=toy_weights).compare(request)
         if isinstance(event, Result)
     }
-    assert status["state"] == "done"
-    assert [pane["key"] for pane in view["panes"]] == METHODS
-    for pane in view["panes"]:
+    assert answer["status"]["state"] == "done"
+    assert [pane["key"] for pane in answer["pictures"]] == METHODS
+    for pane in answer["pictures"]:
         assert np.array_equal(np.asarray(Image.open(pane["image"])), expected[pane["key"]])
     assert "Time per stage" in timing and "PSNR" in timing
-    run = store.open(share["run"])
+    run = page_store.open(answer["run"])
     assert run.document["settings"]["methods"] == METHODS and run.source.read_bytes() == path.read_bytes()
     for method in METHODS:
         assert np.array_equal(np.asarray(Image.open(run.pictures()[method])), expected[method])
-    offered = [name for name, _ in share["files"]]
+    offered = [name for name, _ in answer["files"]]
     assert {*(f"{method}.png" for method in METHODS), "comparison.html", "latent.safetensors"} <= set(offered)
 
 
-def test_files_are_made_when_they_are_asked_for(client, photo, store):
-    *_, share = call(client, photo(160, 120), methods=["base", "lua"]).result()
-    answer = client.predict(run=share["run"], name="lua.png", view="", api_name="/export")
+def test_files_are_made_when_they_are_asked_for(client, photo, page_store):
+    run = call(client, photo(160, 120), methods=["base", "lua"]).result()["run"]
+    answer = client.predict(run=run, name="lua.png", view="", api_name="/export")
     path = answer if isinstance(answer, str) else answer["path"]
     assert Path(path).name == "photo_160x120_x2_lua.png"
     made = read_png(path)
     assert made.method == "lua" and made.request.methods == ("base", "lua")
-    latent = client.predict(run=share["run"], name="latent.safetensors", view="", api_name="/export")
+    latent = client.predict(run=run, name="latent.safetensors", view="", api_name="/export")
     latent = latent if isinstance(latent, str) else latent["path"]
-    _, view, *_ = call(client, None, methods=["lua"], latent=handle_file(latent)).result()
-    again = np.asarray(Image.open(view["panes"][0]["image"]))
+    pictures = call(client, None, methods=["lua"], latent=handle_file(latent)).result()["pictures"]
+    again = np.asarray(Image.open(pictures[0]["image"]))
     assert np.array_equal(again, np.asarray(Image.open(path)))
-    for run, name in (
-        ("x" * 22, "lua.png"),
-        ("../" + share["run"], "lua.png"),
-        (share["run"], "../run.json"),
-        (None, 3),
-    ):
+    for wrong, name in (("x" * 22, "lua.png"), ("../" + run, "lua.png"), (run, "../run.json"), (None, 3)):
         with pytest.raises(AppError, match=r"no longer kept|there is no file"):
-            client.predict(run=run, name=name, view="", api_name="/export")
+            client.predict(run=wrong, name=name, view="", api_name="/export")
 
 
-def test_only_runs_can_be_fetched_from_the_stores_folder(client, photo, store):
-    *_, share = call(client, photo(160, 120), methods=["base"]).result()
-    run = store.open(share["run"])
+def test_only_runs_can_be_fetched_from_the_stores_folder(client, photo, page_store):
+    answer = call(client, photo(160, 120), methods=["base"]).result()
+    run = page_store.open(answer["run"])
     assert get(client, run.pictures()["base"]) == run.pictures()["base"].read_bytes()
-    secret = store.folder.parent / "secret.txt"
+    secret = page_store.folder.parent / "secret.txt"
     secret.write_text("not for everybody")
     (run.folder / "link.txt").symlink_to(secret)
-    outside = [secret, store.folder / ".." / "secret.txt", run.folder / "link.txt", "/etc/passwd", store.folder]
+    outside = [
+        secret,
+        page_store.folder / ".." / "secret.txt",
+        run.folder / "link.txt",
+        "/etc/passwd",
+        page_store.folder,
+    ]
     outside += [f"{run.folder}/../../secret.txt", f"{run.folder}/%2e%2e/%2e%2e/secret.txt", run.folder]
     for path in outside:
         with pytest.raises(urllib.error.HTTPError) as caught:
@@ -124,28 +119,24 @@ def test_a_latent_of_the_server_is_out_of_reach(client, photo, tmp_path):
     made = save_latent(
         tmp_path / "base.safetensors", BaseLatent(np.zeros((16, 8, 8), np.float32), "embedded", (64, 64))
     )
-    assert raw_call(client, [None, 2, ["base"], 64, 0, {"path": str(made)}]) == "error"
-    assert (
-        raw_call(client, [None, 2, ["base"], 64, 0, {"path": str(made), "meta": {"_type": "gradio.FileData"}}])
-        == "error"
-    )
+    for meta in ({}, {"meta": {"_type": "gradio.FileData"}}):
+        assert raw_call(client, ["", None, {"path": str(made), **meta}, 2, ["base"], 64]) == "error"
 
 
 def test_results_arrive_one_by_one(client, photo):
     job = call(client, photo(96, 96), methods=["base", "lua", "bicubic"])
     job.result()
-    counts = [
-        sum(pane["image"] is not None for pane in view["panes"]) for _, view, *_ in job.outputs() if "panes" in view
-    ]
+    counts = [sum(pane["image"] is not None for pane in answer["pictures"]) for answer in job.outputs()]
     assert counts == sorted(counts) and {1, 2, 3} <= set(counts)
-    texts = [status["text"] for status, *_ in job.outputs()]
+    texts = [answer["status"]["text"] for answer in job.outputs()]
     assert any("upscale, 1 of 3 done" in text for text in texts)
 
 
 def test_method_without_original_says_why(client, photo):
-    _, view, timing, share = call(client, photo(70, 60), methods=["lua", "native"]).result()
-    assert view["panes"][1]["image"] is None and "70 x 60" in view["panes"][1]["detail"]
-    assert "left out" in timing and "native.png" not in dict(share["files"])
+    answer = call(client, photo(70, 60), methods=["lua", "native"]).result()
+    missing = answer["pictures"][1]
+    assert missing["image"] is None and "70 x 60" in missing["detail"]
+    assert "left out" in answer["timing"] and "native.png" not in dict(answer["files"])
 
 
 @pytest.mark.parametrize(
@@ -174,14 +165,14 @@ def test_bad_files_are_refused_by_name(client, tmp_path, name, content):
         call(client, path).result()
 
 
-def test_no_photo(client):
-    with pytest.raises(AppError, match="No photo yet"):
+def test_nothing_to_start_from(client):
+    with pytest.raises(AppError, match="there is nothing to start from; give the path of a photo"):
         call(client, None).result()
 
 
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
 def test_files_of_the_server_are_out_of_reach(client, photo, meta):
-    assert raw_call(client, [{"path": str(photo(96, 96)), **meta}, 2, ["base"], 64, 0, None]) == "error"
+    assert raw_call(client, ["", {"path": str(photo(96, 96)), **meta}, None, 2, ["base"], 64]) == "error"
 
 
 def raw_call(client: Client, data: list, endpoint: str = "compare") -> str:
@@ -193,28 +184,31 @@ def raw_call(client: Client, data: list, endpoint: str = "compare") -> str:
     return [line.removeprefix("event: ") for line in answer.splitlines() if line.startswith("event: ")][-1]
 
 
-def test_the_upload_itself_reaches_the_engine(client, tmp_path, store):
+def test_the_upload_itself_reaches_the_engine(client, tmp_path, page_store):
     picture = Image.fromarray(np.tile(np.arange(96, dtype=np.uint8)[None, :, None], (64, 1, 3)))
     exif = Image.Exif()
     exif[0x0112] = 6  # a camera held upright: shown turned by 90 degrees
     path = tmp_path / "upright.jpg"
     picture.save(path, exif=exif)
-    _, view, _, share = call(client, path, methods=["base"], size=48).result()
-    assert view["panes"][0]["detail"].startswith("32 × 48 px")
-    assert store.open(share["run"]).source.read_bytes() == path.read_bytes()
+    answer = call(client, path, methods=["base"], size=48).result()
+    assert answer["pictures"][0]["detail"].startswith("32 × 48 px")
+    assert page_store.open(answer["run"]).source.read_bytes() == path.read_bytes()
 
 
 def test_what_is_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == ["/compare", "/export", "/models", "/upscale"]
+    assert list(endpoints) == ["/export", "/models", "/compare", "/upscale"]
     names = [parameter["parameter_name"] for parameter in endpoints["/compare"]["parameters"]]
-    assert names == ["image", "scale", "methods", "size", "seed", "latent"]
+    assert names == [
+        "prompt", "image", "latent", "scale", "methods", "size", "seed", "steps", "guidance", "aspect",
+        "base", "decoder", "force_native",
+    ]  # fmt: skip
 
 
 def test_stop_keeps_what_is_finished(engine, photo, tmp_path):
     shelf = Store(tmp_path / "store", pinned=None)
     handlers, session = Handlers(engine, shelf), gr.Request(session_hash="a")
-    answers = handlers.compare(str(photo(96, 96)), 2, METHODS, 64, 0, None, session)
+    answers = handlers.run(**form(image=str(photo(96, 96))), session=session)
     for status, *_ in answers:
         if status.done == 1:
             break
@@ -235,7 +229,7 @@ def test_what_fails_leaves_nothing_in_the_store(engine, photo, tmp_path):
     shelf = Store(tmp_path / "store", pinned=None)
     handlers = Handlers(Engine("cpu", weights=tmp_path), shelf)
     with pytest.raises(gr.Error, match="are missing"):
-        list(handlers.compare(str(photo(96, 96)), 2, METHODS, 64, 0, None, gr.Request(session_hash="a")))
+        list(handlers.run(**form(image=str(photo(96, 96))), session=gr.Request(session_hash="a")))
     assert list(shelf.folder.iterdir()) == []
 
 
@@ -245,7 +239,7 @@ def test_stop_with_nothing_running(engine, tmp_path):
 
 def test_sessions_stop_only_their_own_run(engine, photo, tmp_path):
     handlers = Handlers(engine, Store(tmp_path / "store", pinned=None))
-    answers = handlers.compare(str(photo(96, 96)), 2, ["base"], 64, 0, None, gr.Request(session_hash="a"))
+    answers = handlers.run(**form(image=str(photo(96, 96)), methods=["base"]), session=gr.Request(session_hash="a"))
     next(answers)
     handlers.stop(gr.Request(session_hash="b"))
     assert list(answers)[-1][0].state == "done"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_prompted
 from conftest import picture
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -18,8 +17,6 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from lua_demo import batch
 from lua_demo.cli import main
 from lua_demo.schema import Progress, Request, Stopped, UserError
-
-weights_for_prompts = test_prompted.weights  # with a toy generator
 
 FILES = ["base.png", "latent.safetensors", "lua.png", "results.json"]
 
@@ -203,10 +200,10 @@ def test_prompts_come_with_every_seed(tmp_path):
     assert batch.seeds_note(found, (3, 4)) == ""
 
 
-def test_prompts_from_the_command_line(command, weights_for_prompts, tmp_path):
+def test_prompts_from_the_command_line(command, prompted_weights, tmp_path):
     listed = tmp_path / "prompts.txt"
     listed.write_text("a lake at night\nzzz qqq\n")
-    more = ["--prompts", "--seeds", "1", "2", "--steps", "2", "--weights", weights_for_prompts]
+    more = ["--prompts", "--seeds", "1", "2", "--steps", "2", "--weights", prompted_weights]
     code, told = command(listed, *more)
     assert code == 1 and "[2/4] a_lake_at_night_x2_s2: LUA (latent): upscale" in told and "2 run, 2 failed" in told
     rows = table(tmp_path / "out")

@@ -12,14 +12,12 @@ import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
-from test_browser import CHROMIUM
+from playwright.sync_api import expect
 
 from lua_demo.engine import Engine
 from lua_demo.schema import Request, Result
 from lua_demo.store import Store
-from lua_demo.ui.batch import MAX_FILES, Batches
-from lua_demo.ui.page import build_demo, launch_options
+from lua_demo.ui.batch import MAX_ITEMS, Batches
 
 METHODS = ["base", "lua"]
 
@@ -40,7 +38,7 @@ def files(photo, tmp_path) -> list[str]:
 
 def run(batches: Batches, files: list[str], session: str = "a", **changes) -> Iterator[tuple]:
     values = {"scale": 2, "methods": METHODS, "size": 64, **changes}
-    return batches.run(files, *values.values(), gr.Request(session_hash=session))
+    return batches.run("photo", "", "", files, *values.values(), gr.Request(session_hash=session))
 
 
 def test_rows_and_pictures_come_item_by_item(batches, files):
@@ -90,7 +88,7 @@ def test_the_gallery_shows_one_method_losslessly(batches, files):
 def test_refusals(batches, files):
     for wrong, words in (
         ({"files": []}, "No photos yet"),
-        ({"files": files[:1] * (MAX_FILES + 1)}, f"{MAX_FILES + 1} files are more than the {MAX_FILES}"),
+        ({"files": [f"{n}.png" for n in range(MAX_ITEMS + 1)]}, f"{MAX_ITEMS + 1} comparisons are more than"),
         ({"files": files, "scale": 3}, "scale 3 does not exist"),
         ({"files": files, "methods": ["magic"]}, "method 'magic' does not exist"),
     ):
@@ -134,38 +132,69 @@ def test_only_uploaded_files(photo):
         control.preprocess(ListFiles(root=[FileData(path=str(photo(20, 20)))]))
 
 
+def prompts(batches: Batches, text: str, seeds: str, **changes) -> list[tuple]:
+    values = {"scale": 2, "methods": METHODS, "size": 64, **changes}
+    return list(batches.run("prompt", text, seeds, [], *values.values(), gr.Request(session_hash="a")))
+
+
+@pytest.fixture
+def prompted(batches, prompted_weights) -> Batches:
+    return Batches(Engine("cpu", weights=prompted_weights), batches.store)
+
+
+def test_prompts_with_every_seed(prompted):
+    answers = prompts(prompted, "# scenes\n a lake at night \n\nzzz <b>\n", "3, 4", methods=["lua", "native"])
+    texts = [answer[0].text for answer in answers]
+    assert any(
+        text.startswith("1 of 4, a lake at night, seed 3: LUA (latent): generate, step 5 of 16") for text in texts
+    )
+    done = [answer[0].done for answer in answers if answer[0].state == "busy"]
+    assert 5 / 16 in done, "every step moves the bar"
+    status, table, _, ids, button, _ = answers[-1]
+    assert status.text == "4 items: 2 run, 2 failed."
+    assert table.count("Native (sampled large)") == 1 and ">Prompt</th>" in table and "<b>" not in table
+    runs = [prompted.store.open(run) for run in ids]
+    assert [(run.document["settings"]["prompt"], run.document["settings"]["seed"]) for run in runs] == [
+        ("a lake at night", 3), ("a lake at night", 4),
+    ]  # fmt: skip
+    assert [words for _, words in prompted.gallery(ids, "native")] == [
+        "a lake at night, seed 3",
+        "a lake at night, seed 4",
+    ]
+    with zipfile.ZipFile(button["value"]) as archive:
+        assert {"a_lake_at_night_x2_s3/native.png", "a_lake_at_night_x2_s4/latent.safetensors"} <= {*archive.namelist()}
+
+
+def test_refusals_of_prompts(prompted):
+    for text, seeds, words in (
+        (" \n# nothing", "0", "No prompts yet"),
+        ("a lake", "", "the seeds '' are no whole numbers"),
+        ("a lake", "1, two", "the seeds '1, two' are no whole numbers"),
+        ("a lake", "-1", "seed -1"),
+        ("a lake", " ".join(map(str, range(MAX_ITEMS + 1))), f"{MAX_ITEMS + 1} comparisons are more than"),
+    ):
+        with pytest.raises(gr.Error) as caught:
+            prompts(prompted, text, seeds)
+        assert str(caught.value).strip("'\"").startswith(words) or words in str(caught.value)
+
+
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium runs these tests")
-def test_in_a_browser(toy_weights, tmp_path, files, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
-    store = Store(tmp_path / "store", pinned=None)
-    demo = build_demo(Engine("cpu", weights=toy_weights), store)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
-    problems: list[str] = []
-    try:
-        with sync_playwright() as playwright:
-            program = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            page = program.new_page()
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.goto(url)
-            page.get_by_role("button", name="Batch: several photos in one go").click()
-            page.set_input_files("#batch-files input[type=file]", files)
-            expect(page.locator("#batch-files")).to_contain_text("photo_90x")
-            page.locator("#batch-run").click()
-            expect(page.locator("#batch-status .text")).to_have_text("3 items: 2 run, 1 failed.", timeout=120_000)
-            expect(page.locator("#batch-table tbody tr")).to_have_count(3)
-            expect(page.locator("#batch-gallery img")).to_have_count(2)
-            source = page.locator("#batch-gallery img").first.get_attribute("src")
-            assert source.endswith("/lua.webp"), "the stored file itself, not a copy in another format"
-            page.locator("#batch-choice").get_by_text("SwinIR").click()
-            expect(page.locator("#batch-gallery img").first).to_have_attribute("src", source.replace("lua.", "swinir."))
-            with page.expect_download() as download:
-                page.locator("#batch-zip").click()
-            assert "photo_90x100_x2/swinir.png" in zipfile.ZipFile(download.value.path()).namelist()
-            with page.expect_popup() as popup:
-                page.locator("#batch-table a").first.click()
-            expect(popup.value.locator("#status .text")).to_contain_text("Compared on", timeout=30_000)
-            program.close()
-    finally:
-        demo.close()
-    assert problems == []
+def test_in_a_browser(open_page, files):
+    page = open_page()
+    page.get_by_role("button", name="Batch: several prompts or photos in one go").click()
+    page.set_input_files("#batch-files input[type=file]", files)
+    expect(page.locator("#batch-files")).to_contain_text("photo_90x")
+    page.locator("#batch-run").click()
+    expect(page.locator("#batch-status .text")).to_have_text("3 items: 2 run, 1 failed.", timeout=120_000)
+    expect(page.locator("#batch-table tbody tr")).to_have_count(3)
+    expect(page.locator("#batch-gallery img")).to_have_count(2)
+    source = page.locator("#batch-gallery img").first.get_attribute("src")
+    assert source.endswith("/lua.webp"), "the stored file itself, not a copy in another format"
+    page.locator("#batch-choice").get_by_text("SwinIR").click()
+    expect(page.locator("#batch-gallery img").first).to_have_attribute("src", source.replace("lua.", "swinir."))
+    with page.expect_download() as download:
+        page.locator("#batch-zip").click()
+    assert "photo_90x100_x2/swinir.png" in zipfile.ZipFile(download.value.path()).namelist()
+    with page.expect_popup() as popup:
+        page.locator("#batch-table a").first.click()
+    expect(popup.value.locator("#status .text")).to_contain_text("Compared on", timeout=30_000)

@@ -14,9 +14,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from lua_demo import images
-from lua_demo.catalog import LATENT_SPACES, LOADERS, METHODS, WEIGHTLESS
+from lua_demo.catalog import LOADERS, METHODS, WEIGHTLESS
 from lua_demo.engine import KEPT_BASES, Engine
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
+from lua_demo.spaces import SPACES
 from lua_demo.weights import load_autoencoder, load_lua, load_swinir
 
 EVERYTHING = tuple(METHODS)
@@ -33,7 +34,7 @@ def names(result: Result) -> list[str]:
 
 @pytest.mark.parametrize("key", METHODS)
 def test_every_catalog_row_loads_and_runs_at_both_scales(engine, photo, key):
-    for scale in LATENT_SPACES["embedded"].scales:
+    for scale in SPACES["embedded"].scales:
         result = run(engine, photo(260, 200), methods=(key,), scale=scale)[key]
         factor = 1 if key == "base" else scale
         assert result.image.shape == (49 * factor, 64 * factor, 3) and result.image.dtype == np.uint8
@@ -43,7 +44,7 @@ def test_every_catalog_row_loads_and_runs_at_both_scales(engine, photo, key):
 def test_catalog_refers_only_to_what_there_is():
     for row in METHODS.values():
         assert row.upscaler is None or row.upscaler in LOADERS or row.upscaler in WEIGHTLESS
-    for space in LATENT_SPACES.values():
+    for space in SPACES.values():
         assert set(space.roles) <= set(LOADERS)
     assert Request("x").methods == tuple(key for key, row in METHODS.items() if row.default)
 
@@ -185,7 +186,7 @@ def test_stop_within_a_stage_gives_memory_back_and_keeps_results(engine, photo):
         tensors.append(weakref.ref(args[0]))
         stop.set()
 
-    network = engine._networks["embedded", "swinir"]
+    network = engine.models.networks["embedded", "swinir"]
     hooks = [layer.register_forward_pre_hook(press_stop) for layer in network.layers[0].residual_group.blocks]
     with pytest.raises(Stopped) as caught:
         list(stream)
@@ -239,7 +240,7 @@ def test_out_of_memory_loses_one_method_only(engine, photo):
     def fail(module, args):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    hook = engine._networks["embedded", "lua"].register_forward_pre_hook(fail)
+    hook = engine.models.networks["embedded", "lua"].register_forward_pre_hook(fail)
     results = run(engine, photo(64, 64), size=32, methods=("lua", "swinir"))
     assert results["lua"].image is None and "out of memory on cpu" in results["lua"].skipped
     assert results["swinir"].image is not None
@@ -252,7 +253,7 @@ def test_other_failures_come_after_the_results_before_them(engine, photo):
     def fail(module, args):
         raise RuntimeError("broken kernel")
 
-    engine._networks["embedded", "lua"].register_forward_pre_hook(fail)
+    engine.models.networks["embedded", "lua"].register_forward_pre_hook(fail)
     stream = engine.compare(Request(str(photo(64, 64)), size=32, methods=("base", "lua")))
     seen = []
     with pytest.raises(RuntimeError, match="broken kernel"):
@@ -279,8 +280,11 @@ def test_other_failures_come_after_the_results_before_them(engine, photo):
         ({"methods": ("base", "magic")}, "method 'magic' does not exist; choose from base, lua"),
         ({"methods": "base"}, "methods is 'base'"),
         ({"methods": None}, "methods is None"),
-        ({"space": "mars"}, "latent space 'mars' does not exist; choose embedded"),
-        ({"space": ["embedded"]}, "latent space"),
+        ({"base": "mars"}, "base 'mars' does not exist; choose embedded, sd15"),
+        ({"base": ["embedded"]}, "base"),
+        ({"decoder": "kl"}, "decoder 'kl' does not exist for the base embedded; choose none"),
+        ({"base": "sdxl", "decoder": "large"}, "decoder 'large' does not exist for the base sdxl; choose kl, tiny"),
+        ({"force_native": 1}, "force_native is 1"),
         ({"image": ""}, "give the path of a photo"),
         ({"image": None}, "give the path of a photo"),
         ({"image": "nowhere.png"}, "nowhere.png"),

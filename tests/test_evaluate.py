@@ -10,16 +10,15 @@ from conftest import TRUNK, picture
 from PIL import Image
 from safetensors.torch import save_file
 
-from lua_demo import catalog, metrics, validate
-from lua_demo import engine as engine_module
-from lua_demo import evaluate as evaluate_module
+from lua_demo import metrics
 from lua_demo.catalog import METHODS
 from lua_demo.cli import main
-from lua_demo.evaluate import evaluate, seams
+from lua_demo.evaluate import evaluate, evaluate_scenes, seams, to_markdown
 from lua_demo.images import enlarge
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.tae import TinyAutoencoder
-from lua_demo.schema import Request, Result
+from lua_demo.scenes.cli import write_corpus
+from lua_demo.schema import Request, Result, UserError
 from lua_demo.sheets import GAP, HEADER, busiest
 
 
@@ -59,16 +58,34 @@ def test_every_method_gets_every_column(engine, tmp_path):
     assert np.isfinite(means["lua"]["grid"])
 
 
+def test_scenes_are_rendered_at_the_size_of_the_truth(engine, monkeypatch):
+    rendered = []
+
+    def spy(folder, count, size, seed):
+        write_corpus(folder, count, size, seed)
+        rendered.extend(np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png")))
+
+    monkeypatch.setattr("lua_demo.evaluate.write_corpus", spy)
+    result = evaluate_scenes(engine, 2, (2, 4), ("base", "lua"), base=32)
+    assert [picture.shape[0] for picture in rendered] == [64, 64, 128, 128]
+    assert result.crop is None and result.to_json()["averages"][4]["lua"]["psnr"] > 5
+    # One scene at two sizes: shrunk to one size they are the same picture but for the sampling.
+    one, other, larger = (
+        np.asarray(Image.fromarray(rendered[i]).resize((32, 32), Image.BOX), float) for i in (0, 1, 2)
+    )
+    assert np.abs(one - larger).mean() < 0.5 * np.abs(one - other).mean()
+    assert to_markdown(result).startswith("2 scenes")
+    with pytest.raises(UserError, match="0 scenes"):
+        evaluate_scenes(engine, 0)
+
+
 def test_without_the_base_there_is_no_drift(engine, photo):
     result = evaluate(engine, photo(64, 64).parent, scales=(2,), crop=64, methods=("lua",))
     assert result.mean(2, "lua", "colour_drift") is None and result.mean(2, "lua", "sharpness") is not None
 
 
-def test_a_space_from_outside_and_its_sheets(toy_weights, tmp_path, monkeypatch, capsys):
+def test_a_space_from_outside_and_its_sheets(toy_weights, tmp_path, capsys):
     """A LUA and a tiny autoencoder of a space without shipped weights, given by path; SwinIR is the shipped one."""
-    monkeypatch.setattr(catalog, "LATENT_SPACES", dict(catalog.LATENT_SPACES))
-    for module in (evaluate_module, engine_module, validate):
-        monkeypatch.setattr(module, "LATENT_SPACES", catalog.LATENT_SPACES)
     tiny = TinyAutoencoder(4)
     for half in ("encoder", "decoder"):
         save_file(getattr(tiny, half).state_dict(), tmp_path / f"taesdxl_{half}.safetensors")

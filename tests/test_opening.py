@@ -14,7 +14,11 @@ from lua_demo.schema import BaseLatent, Environment, Request, Result, Span
 from lua_demo.store import EXAMPLES, Store
 from lua_demo.ui.opening import Opening, initial
 
-CONTROLS = ("image", "scale", "methods", "size", "seed", "latent")
+CONTROLS = (
+    "source", "prompt", "image", "latent", "scale", "methods", "size", "seed", "steps", "guidance", "aspect", "base",
+    "decoder", "force_native",
+)  # fmt: skip
+PROMPT = Request(prompt="a lake at night", scale=4, size=96, methods=("native", "lua"), seed=9, steps=5, aspect="3:2")
 ENVIRONMENT = Environment("cpu", "float32")
 
 
@@ -54,7 +58,13 @@ def visit(**query: str) -> gr.Request:
 
 def open_page(opening: Opening, **query: str):
     status, view, timing, share, *form = opening.link(visit(**query))
-    return status, view, timing, share, dict(zip(CONTROLS, form, strict=True))
+    return status, view, timing, share, held(form)
+
+
+def held(form: list) -> dict:
+    """What the controls get, by name; of an update its value."""
+    values = (value.get("value", value) if isinstance(value, dict) and value != gr.skip() else value for value in form)
+    return dict(zip(CONTROLS, values, strict=True))
 
 
 def test_a_fresh_page_shows_the_pinned_run(opening, shelf):
@@ -81,13 +91,14 @@ def test_a_link_reopens_its_run(opening, shelf, photo):
     assert view.state == state and [pane.key for pane in view.panes] == ["native", "lua"]
     assert share.go and share.run.id == run.id and "30 days" in share.note and "photo" in share.note
     assert form["image"] == str(run.source) and (form["scale"], form["seed"]) == (2, 8)
+    assert form["source"] == "photo" and form["prompt"] == form["latent"] == form["steps"] == gr.skip()
 
 
 def test_a_run_from_a_latent_fills_the_other_control(opening, shelf, tmp_path):
     path = save_latent(tmp_path / "x.safetensors", BaseLatent(np.zeros((16, 4, 5), np.float32), "embedded", (40, 30)))
     run = write(shelf, Request(latent=str(path)))
     *_, form = open_page(opening, run=run.id)
-    assert form["image"] is None and form["latent"] == str(run.source)
+    assert form["source"] == "latent" and form["image"] == gr.skip() and form["latent"] == str(run.source)
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 22, "../dunes", "/etc/passwd", "dunes/", "<b>"])
@@ -101,7 +112,7 @@ def test_a_run_with_settings_of_another_version(opening, shelf, photo):
     """Its pictures are shown; the form is what it is by default."""
     request = Request(str(photo(40, 30)), 2, 40, ("lua",))
     document = document_of(request)
-    document["settings"]["space"] = "gone"
+    document["settings"]["base"] = "gone"
     draft = shelf.draft()
     images.save_display(picture(80, 60), draft / "lua.webp")
     run = shelf.finish(draft, document, request.image)
@@ -115,11 +126,46 @@ def test_a_link_with_settings_fills_the_form_and_runs_nothing(opening, shelf):
     )
     assert status.state == "empty" and "nothing has run yet" in status.text
     assert (view, timing, share) == ([], "", None)
-    assert form == {
-        "image": str(EXAMPLES / "dunes.jpg"), "scale": 4, "methods": ["lua", "swinir"], "size": 512, "seed": 12,
-        "latent": None,
+    assert {name: value for name, value in form.items() if value != gr.skip()} == {
+        "source": "photo", "image": str(EXAMPLES / "dunes.jpg"), "scale": 4, "methods": ["lua", "swinir"], "size": 512,
+        "seed": 12, "base": "embedded", "decoder": "",
     }  # fmt: skip
     assert not shelf.folder.exists()
+
+
+def test_a_link_with_a_prompt_fills_the_form_and_runs_nothing(opening, shelf):
+    query = {"prompt": "a lake, <b>", "seed": "7", "scale": "4", "steps": "9", "guidance": "2.5", "aspect": "3:2"}
+    status, view, _, share, form = open_page(opening, **query)
+    assert status.state == "empty" and "nothing has run yet" in status.text and (view, share) == ([], None)
+    assert (form["source"], form["prompt"], form["seed"], form["scale"]) == ("prompt", "a lake, <b>", 7, 4)
+    assert (form["steps"], form["guidance"], form["aspect"]) == (9, 2.5, "3:2")
+    assert form["image"] == form["latent"] == gr.skip() and not shelf.folder.exists()
+    assert open_page(opening, aspect="16:9")[-1]["source"] == "prompt", "it means nothing for a photo"
+    for wrong, words in (
+        ({"steps": "0"}, "steps 0"),
+        ({"aspect": "5:1"}, "'5:1'"),
+        ({"methods": "x"}, "'x'"),
+    ):
+        status, *_, form = open_page(opening, prompt="a lake", **wrong)
+        assert status.state == "error" and words in status.text and untouched(form)
+
+
+def test_a_link_to_a_prompted_run_reopens_it(opening, shelf):
+    run = write(shelf, PROMPT)
+    status, view, _, share, form = open_page(opening, run=run.id)
+    assert status.text.startswith("Compared on 20") and [pane.key for pane in view.panes] == ["native", "lua"]
+    assert "the settings and the prompt. It is kept" in share.note and "file" not in share.note
+    assert (form["source"], form["prompt"], form["seed"], form["steps"]) == ("prompt", "a lake at night", 9, 5)
+    assert form["methods"] == ["native", "lua"] and form["image"] == gr.skip()
+
+
+def test_a_dropped_picture_of_a_prompt_brings_it_back(opening, shelf, tmp_path):
+    run = write(shelf, PROMPT)
+    (tmp_path / "lua.png").write_bytes(export.make(run, "lua.png"))
+    status, form = drop(opening, tmp_path / "lua.png")
+    assert "So is its prompt: press Compare" in status.text
+    assert (form["source"], form["prompt"], form["scale"], form["aspect"]) == ("prompt", "a lake at night", 4, "3:2")
+    assert form["image"] is None, "the picture itself is no photo to start from"
 
 
 def test_a_link_with_bad_settings_says_which(opening):
@@ -130,7 +176,7 @@ def test_a_link_with_bad_settings_says_which(opening):
 
 def drop(opening: Opening, path, shared=None):
     status, *form = opening.dropped(str(path), shared)
-    return status, dict(zip(CONTROLS, form, strict=True))
+    return status, held(form)
 
 
 def untouched(form: dict) -> bool:
@@ -144,7 +190,7 @@ def test_a_dropped_picture_brings_its_settings_back(opening, shelf, photo, tmp_p
     status, form = drop(opening, path, {"run": run.id})
     assert status.state == "empty" and "photo_40x30.png: press Compare" in status.text
     assert (form["scale"], form["size"], form["seed"], form["methods"]) == (4, 40, 8, ["lua", "native"])
-    assert form["image"] == str(run.source) and form["latent"] is None
+    assert (form["source"], form["image"], form["latent"]) == ("photo", str(run.source), gr.skip())
 
 
 @pytest.mark.parametrize("shared", [None, {}, {"run": "dunes"}, {"run": "x" * 22}, {"run": ["../"]}, "text", 7])

@@ -1,33 +1,23 @@
 """From a prompt through the engine and the command line, with a toy generator of the real class."""
 
 import json
-import shutil
 import threading
 
 import numpy as np
 import pytest
-import torch
 
 from lua_demo.cli import main
 from lua_demo.engine import Engine
 from lua_demo.generators import picture_size
 from lua_demo.images import load_photo
-from lua_demo.pipeline import new_pipeline
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 
 PROMPT = Request(prompt="a lake at night with a dragon", size=64, steps=3, methods=("base", "lua", "native"))
 
 
-@pytest.fixture(scope="module")
-def weights(toy_weights, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prompted") / "weights"
-    shutil.copytree(toy_weights, folder)
-    torch.manual_seed(0)
-    pipeline = new_pipeline(width=32, depth=2, heads=2, fine=8, base_side=2)
-    for layer in (pipeline.transformer.modulation, pipeline.transformer.last[-1]):
-        torch.nn.init.normal_(layer.weight, std=0.2)  # they start at zero, with which all prompts look the same
-    pipeline.save_pretrained(folder / "embedded" / "generator")
-    return folder
+@pytest.fixture
+def weights(prompted_weights):
+    return prompted_weights
 
 
 @pytest.fixture

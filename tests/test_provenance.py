@@ -13,6 +13,7 @@ from conftest import picture
 from PIL import Image
 
 from lua_demo import images, provenance, report
+from lua_demo.catalog import METHODS_BY_KIND
 from lua_demo.provenance import read_png
 from lua_demo.schema import Environment, Request, Result, UserError
 
@@ -110,7 +111,7 @@ def test_wrong_types_anywhere(content, png, wrong):
         except UserError as error:
             assert len(str(error)) < 400 and "\n" not in str(error)
         else:
-            assert made.method in report.METHODS and made.request.scale in (2, 4)
+            assert made.method in METHODS_BY_KIND[made.kind] and made.request.scale in (2, 4)
             assert all(isinstance(text, str) for text in [made.kind, made.file, made.sha256, *made.made_with.values()])
             assert isinstance(made.bytes, int) and "/" not in made.file and len(made.file) <= 200
 
@@ -135,6 +136,19 @@ def test_settings_are_checked_as_everywhere(content, png):
     content["settings"], content["method"] = {}, "magic"
     with pytest.raises(UserError, match="a method that is not known here"):
         read_png(png(json.dumps(content)))
+
+
+def test_a_prompt_comes_back_with_its_settings(png):
+    request = Request(prompt="a lake at night", seed=5, steps=7, methods=("lua", "native"))
+    document = report.to_json(request, [Result("native", "N", picture(80, 60))], ENVIRONMENT)
+    text = report.png_metadata(document, "native")["lua_demo"]
+    made = read_png(png(text))
+    assert made.request == request and (made.kind, made.file, made.method) == ("prompt", "", "native")
+    for wrong in ({"kind": "photo"}, {"kind": "magic"}):
+        content = json.loads(text)
+        content["source"] |= wrong
+        with pytest.raises(UserError, match="broken"):
+            read_png(png(json.dumps(content)))
 
 
 def test_a_huge_text_is_refused(content, png):

@@ -10,7 +10,7 @@ import pytest
 from lua_demo.schema import Request, UserError
 from lua_demo.settings import DEFAULTS, SOURCES, from_query, from_settings, to_settings
 
-OTHER = {"scale": 4, "size": 96, "methods": ("lua", "native"), "space": "embedded", "seed": 2**62}
+OTHER = {"scale": 4, "size": 96, "methods": ("lua", "native"), "base": "sdxl", "decoder": "tiny", "seed": 2**62}
 
 
 def test_every_field_is_a_setting_or_a_source():
@@ -45,7 +45,7 @@ def test_the_query_of_a_link():
         ({"size": "-1"}, "size -1 is out of range"),
         ({"methods": ""}, "no method"),
         ({"methods": "lua,<b>"}, "method '<b>' does not exist"),
-        ({"space": "mars"}, "latent space 'mars'"),
+        ({"base": "mars"}, "base 'mars'"),
     ],
 )
 def test_bad_links_are_refused_in_one_short_line(query, words):

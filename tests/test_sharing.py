@@ -9,67 +9,28 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_browser import CHROMIUM, canvas, compare, expect_state, shared_run, upload
+from conftest import served
+from playwright.sync_api import Page, expect
+from test_browser import canvas, compare, expect_state, shared_run, upload
 
 from lua_demo import export
-from lua_demo.engine import Engine
 from lua_demo.store import Store
-from lua_demo.ui.page import build_demo, launch_options
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium runs these tests"),
-]
+pytestmark = pytest.mark.browser
 LINK = "#share [data-ref=link]"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
+def page_store(tmp_path_factory) -> Store:
     """With the pinned runs of the checkout."""
     return Store(tmp_path_factory.mktemp("results") / "store")
 
 
 @pytest.fixture(scope="module")
-def url(toy_weights, tmp_path_factory, store) -> Iterator[str]:
+def url(page_weights, page_store, tmp_path_factory) -> Iterator[str]:
     """By a name of its own: on 127.0.0.1 a browser has a clipboard without https too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
-        demo = build_demo(Engine("cpu", weights=toy_weights), store)
-        _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+    with served(page_weights, tmp_path_factory.mktemp("cache"), page_store) as address:
         yield f"http://plain.test:{urlsplit(address).port}/"
-        demo.close()
-
-
-@pytest.fixture(scope="module")
-def browser(url) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP plain.test 127.0.0.1"]
-        program = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield program
-        program.close()
-
-
-@pytest.fixture
-def open_page(browser, url):
-    """open_page(address) -> a page in a context of its own that fails the test if it logs an error."""
-    problems: list[str] = []
-    contexts = []
-
-    def open_(address: str = url, width: int = 1280) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 900})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(f"pageerror {error}"))
-        page.on("console", lambda line: problems.append(f"console {line.text}") if line.type == "error" else None)
-        page.goto(address)
-        expect(page.locator("#viewer .stage")).to_be_visible(timeout=30_000)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert problems == []
 
 
 def state(page: Page) -> dict[str, list[str]]:
@@ -82,18 +43,18 @@ def settled(page: Page) -> None:
     expect(page.locator("#viewer .stage")).to_have_attribute("aria-busy", "false", timeout=60_000)
 
 
-def test_a_fresh_page_shows_a_finished_comparison(open_page, store):
+def test_a_fresh_page_shows_a_finished_comparison(open_page, page_store):
     page = open_page()
     expect(page.locator("#status .text")).to_contain_text("An example, computed beforehand")
     settled(page)
     assert canvas(page)[..., :3].std() > 20
     expect(page.locator("#timing table")).to_be_visible()
     expect(page.locator("#photo img")).to_have_attribute("src", re.compile(r"mountain-lake\.jpg"))
-    assert shared_run(page) == store.pinned_names()[0] and "run=" not in page.url
-    assert not store.folder.exists(), "nothing was computed"
+    assert shared_run(page) == page_store.pinned_names()[0] and "run=" not in page.url
+    assert not page_store.folder.exists(), "nothing was computed"
     page.click("#compare")  # with what is in the form
     expect_state(page, "done")
-    (run,) = (run for run in store.runs() if run.id not in store.pinned_names())
+    (run,) = (run for run in page_store.runs() if run.id not in page_store.pinned_names())
     assert run.document["source"]["example"] == "mountain-lake.jpg"
 
 
@@ -114,7 +75,7 @@ def test_a_link_shows_the_same_in_another_browser(open_page, photo):
     assert page.url == link and state(page)["mode"] == ["difference"] and state(page)["left"] == ["lua"]
     form = page.locator("#scale input:checked").get_attribute("value")
 
-    other = open_page(link)
+    other = open_page(address=link)
     expect_state(other, "done")
     expect(other.locator("#status .text")).to_contain_text("Compared on 20")
     settled(other)
@@ -143,29 +104,32 @@ def test_copy_works_on_plain_http(open_page):
 
 @pytest.mark.parametrize("run", ["no-such-run", "../../etc", "%00", "x" * 22])
 def test_a_link_to_nothing_is_told_calmly(open_page, url, run):
-    page = open_page(f"{url}?run={run}")
+    page = open_page(address=f"{url}?run={run}")
     expect(page.locator("#status .text")).to_contain_text("This comparison is no longer kept")
     settled(page)
 
 
-def test_settings_in_the_address_fill_the_form(open_page, url, store):
-    before = {run.id for run in store.runs()}
-    page = open_page(f"{url}?scale=4&seed=77&size=96&methods=lua,swinir&view=x")
+def test_settings_in_the_address_fill_the_form(open_page, url, page_store):
+    before = {run.id for run in page_store.runs()}
+    page = open_page(address=f"{url}?scale=4&seed=77&size=96&methods=lua,swinir&view=x")
     expect(page.locator("#status .text")).to_contain_text("nothing has run yet")
     expect(page.get_by_role("radio", name="4×")).to_be_checked()
     expect(page.locator("#methods input:checked")).to_have_count(2)
-    page.locator("#advanced > button").click()
     expect(page.locator("#seed input")).to_have_value("77")
     expect(page.locator("#share [data-ref=rows]")).to_be_hidden()
-    assert {run.id for run in store.runs()} == before
+    assert {run.id for run in page_store.runs()} == before
 
 
 def test_bad_settings_in_the_address_break_nothing(open_page, url):
-    page = open_page(f"{url}?scale=3&seed=<b>")
+    page = open_page(address=f"{url}?scale=3&seed=<b>")
     expect_state(page, "error")
     expect(page.locator("#status .text")).to_contain_text("scale 3 does not exist")
     settled(page)
     expect(page.get_by_role("radio", name="2×")).to_be_checked()
+
+
+def store_kind(page_store: Store, page: Page) -> str:
+    return page_store.open(shared_run(page)).document["source"]["kind"]
 
 
 def drop(page: Page, path: Path) -> None:
@@ -173,14 +137,14 @@ def drop(page: Page, path: Path) -> None:
     page.set_input_files("#photo input[type=file]", path)
 
 
-def test_a_dropped_picture_restores_the_form(open_page, photo, store, tmp_path):
+def test_a_dropped_picture_restores_the_form(open_page, photo, page_store, tmp_path):
     page = open_page()
     settled(page)
     upload(page, photo(240, 180))
     page.get_by_role("radio", name="4×").check()
     page.locator("#methods label", has_text="Native").click()
     compare(page)
-    run = store.open(shared_run(page))
+    run = page_store.open(shared_run(page))
     (tmp_path / "mine.png").write_bytes(export.make(run, "lua.png"))
 
     drop(page, tmp_path / "mine.png")
@@ -197,38 +161,37 @@ def test_a_dropped_picture_restores_the_form(open_page, photo, store, tmp_path):
     other.set_input_files("#photo input[type=file]", photo(240, 180))
     expect(other.locator("#photo img")).to_be_visible()
     compare(other)
-    again = store.open(shared_run(other))
+    again = page_store.open(shared_run(other))
     assert again.pictures()["lua"].read_bytes() == run.pictures()["lua"].read_bytes()
 
 
-def test_a_latent_takes_the_place_of_the_photo(open_page, store, photo, tmp_path):
+def test_a_latent_takes_the_place_of_the_photo(open_page, page_store, photo, tmp_path):
     page = open_page()
     settled(page)
     compare(page, photo(240, 180))
     path = tmp_path / "base.safetensors"
-    path.write_bytes(store.open(shared_run(page)).latent.read_bytes())
-    page.locator("#advanced > button").click()
+    path.write_bytes(page_store.open(shared_run(page)).latent.read_bytes())
+    page.locator("#source").get_by_text("Latent file").click()
+    expect(page.locator("#photo")).to_be_hidden()
     page.set_input_files("#latent input[type=file]", path)
-    expect(page.locator("#photo img")).to_have_count(0)
     expect(page.locator("#latent")).to_contain_text("base")
     compare(page)
-    run = store.open(shared_run(page))
-    assert run.document["source"]["kind"] == "latent"
-    other = open_page(page.url)
+    assert store_kind(page_store, page) == "latent"
+    other = open_page(address=page.url)
     settled(other)
-    expect(other.locator("#photo img")).to_have_count(0)
-    other.locator("#advanced > button").click()
+    expect(other.locator("#photo")).to_be_hidden()
     expect(other.locator("#latent")).to_contain_text("source")
-    other.locator("#examples button").first.click()  # a photo again: the latent goes
+    other.locator("#source").get_by_text("Photo").click()  # what was there is there still
     expect(other.locator("#photo img")).to_be_visible()
-    expect(other.locator("#latent")).not_to_contain_text("source.safetensors")
+    compare(other)
+    assert store_kind(page_store, other) == "photo"
 
 
-def test_a_file_of_a_run_that_is_gone(open_page, store, photo):
+def test_a_file_of_a_run_that_is_gone(open_page, page_store, photo):
     page = open_page()
     settled(page)
     compare(page, photo(240, 180))
-    (store.open(shared_run(page)).folder / "run.json").unlink()
+    (page_store.open(shared_run(page)).folder / "run.json").unlink()
     page.get_by_label("File to download").select_option("strip.png")
     button = page.get_by_role("button", name="Download", exact=True)
     button.click()

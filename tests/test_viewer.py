@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -15,18 +14,14 @@ import numpy as np
 import pytest
 from conftest import picture
 from PIL import Image, ImageFilter
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from lua_demo import images
 from lua_demo.ui.theme import theme
 from lua_demo.ui.viewer import CompareViewer, Pane, View
 from lua_demo.viewer_files import viewer_files
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium runs these tests"),
-]
+pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = {
     "base": "Base",
@@ -133,14 +128,6 @@ def url(sets, folder) -> Iterator[str]:
         )
         yield demo.local_url
         demo.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        program = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield program
-        program.close()
 
 
 @pytest.fixture

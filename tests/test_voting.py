@@ -8,26 +8,22 @@ import re
 import shutil
 import stat
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from lua_demo import booth as booth_module
 from lua_demo.booth import Booth, anonymous, full_size
-from lua_demo.engine import Engine
 from lua_demo.schema import UserError
 from lua_demo.store import Store
-from lua_demo.ui.page import build_demo, launch_options
 from lua_demo.ui.voting import Voting, result_html, tally_html
 from lua_demo.votes import Tally
 
 CHOICES = ("a", "b", "")
-CHROMIUM = shutil.which("chromium")
 TELLING = re.compile(r"lua|swinir|bicubic|native|round.?trip", re.IGNORECASE)
 
 
@@ -159,24 +155,15 @@ def test_a_pair_of_another_comparison_is_taken_away(store, run_id):
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory) -> Store:
+def page_store(tmp_path_factory) -> Store:
+    """With the pinned runs of the checkout."""
     return Store(tmp_path_factory.mktemp("results") / "store")
 
 
-@pytest.fixture(scope="module")
-def url(toy_weights, tmp_path_factory, shelf) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
-        demo = build_demo(Engine("cpu", weights=toy_weights), shelf)
-        _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
-        yield address
-        demo.close()
-
-
-def test_a_client_votes_once_and_reads_the_tally(url, shelf):
+def test_a_client_votes_once_and_reads_the_tally(url, page_store):
     client = Client(url, verbose=False, download_files=False)
-    before = len(Booth(shelf, Path("unused")).ballots.votes())
-    drawn = client.predict(shelf.pinned_names()[0], api_name="/vote_pair")
+    before = len(Booth(page_store, Path("unused")).ballots.votes())
+    drawn = client.predict(page_store.pinned_names()[0], api_name="/vote_pair")
     assert not TELLING.search(json.dumps(drawn).replace("lua_demo", ""))
     assert urllib.request.urlopen(f"{url}gradio_api/file={drawn['a']['path']}").read()[:4] == b"RIFF"
     answer = client.predict(drawn["token"], "a", api_name="/vote")
@@ -185,37 +172,20 @@ def test_a_client_votes_once_and_reads_the_tally(url, shelf):
     assert sum(own["wins"]) >= 1 and len(own["interval_95"]) == 2
     with pytest.raises(AppError, match="already"):
         client.predict(drawn["token"], "b", api_name="/vote")
-    assert len(Booth(shelf, Path("unused")).ballots.votes()) == before + 1
+    assert len(Booth(page_store, Path("unused")).ballots.votes()) == before + 1
 
 
-@pytest.fixture
-def open_page(url) -> Iterator[Callable[..., Any]]:
-    """open_page(width) -> a page that fails the test if it logs an error, and its list of requested addresses."""
-    problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-
-        def open_(width: int = 1280) -> tuple[Any, list[str]]:
-            page, asked = browser.new_page(viewport={"width": width, "height": 900}), []
-            page.on("pageerror", lambda error: problems.append(f"pageerror {error}"))
-            page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(url)
-            expect(page.locator("#share [data-ref=link]")).to_have_value(re.compile("run="), timeout=30_000)
-            return page, asked
-
-        yield open_
-        browser.close()
-    assert problems == []
+def settled(page) -> None:
+    """Wait for the pinned run and its pictures."""
+    expect(page.locator("#share [data-ref=link]")).to_have_value(re.compile("run="), timeout=30_000)
+    expect(page.locator("#viewer .stage")).to_have_attribute("aria-busy", "false", timeout=60_000)
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium runs these tests")
-def test_the_page_gives_nothing_away_before_the_vote(open_page, shelf):
-    page, asked = open_page()
-    expect(page.locator("#viewer .stage")).to_have_attribute("aria-busy", "false", timeout=60_000)
-    asked.clear()
-    answers = []
+def test_the_page_gives_nothing_away_before_the_vote(open_page, page_store):
+    page, asked, answers = open_page(), [], []
+    settled(page)
+    page.on("request", lambda request: asked.append(request.url))
     page.on("response", lambda answer: answers.append(answer) if "/run/predict" in answer.url else None)
     page.get_by_role("button", name="Blind vote").click()
     viewer, section = page.locator("#vote-viewer"), page.locator("#vote")
@@ -234,8 +204,8 @@ def test_the_page_gives_nothing_away_before_the_vote(open_page, shelf):
     page.click("#vote-b")
     told = page.locator("#vote-words .reveal")
     expect(told).to_have_text(re.compile(r"^You chose B: .+\. A is .+\.$"))
-    vote = Booth(shelf, Path("unused")).ballots.votes()[-1]
-    assert vote.chosen == vote.shown[1] and vote.run == anonymous(shelf.pinned_names()[0])
+    vote = Booth(page_store, Path("unused")).ballots.votes()[-1]
+    assert vote.chosen == vote.shown[1] and vote.run == anonymous(page_store.pinned_names()[0])
     expect(left).to_have_text(re.compile("^A: .+"))
     expect(page.locator("#vote-choices")).to_be_hidden()
     expect(page.locator("#vote-words tbody tr").first).to_contain_text(re.compile(r"\d % \d+ to \d+ %"))
@@ -246,10 +216,9 @@ def test_the_page_gives_nothing_away_before_the_vote(open_page, shelf):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium runs these tests")
 def test_an_error_map_is_one_key_away(open_page):
-    page, _ = open_page()
-    expect(page.locator("#viewer .stage")).to_have_attribute("aria-busy", "false", timeout=60_000)
+    page = open_page()
+    settled(page)
     button = page.locator('#timing [data-error-map="bicubic"]')
     button.focus()
     page.keyboard.press("Enter")

@@ -148,10 +148,10 @@ class Denoiser(ModelMixin, ConfigMixin):
         channels: int = 16,
         patch: int = 4,
         base_side: int = 16,
-        width: int = 384,
-        depth: int = 12,
-        heads: int = 6,
-        fine: int = 96,
+        width: int = 256,
+        depth: int = 10,
+        heads: int = 4,
+        fine: int = 64,
         text_width: int = 256,
     ):
         super().__init__()

@@ -23,10 +23,12 @@ from lua_demo.train.loop import Stage
 from lua_demo.weights import fingerprint, load_autoencoder
 
 STAGES = [
-    Stage("low", 60_000, {"velocity": 1.0}, lr=3e-4, crop=256, batch=64),
-    Stage("full", 20_000, {"velocity": 1.0}, lr=2e-4, crop=512, batch=32),
+    Stage("coarse", 20_000, {"velocity": 1.0}, lr=1e-3, crop=128, batch=64),
+    Stage("low", 40_000, {"velocity": 1.0}, lr=6e-4, crop=256, batch=64),
+    Stage("full", 20_000, {"velocity": 1.0}, lr=3e-4, crop=512, batch=32),
 ]
-TIME_SHIFT = 2.0
+# Three channels of a latent are smooth and strong: the composition is decided where noise is almost all there is.
+TIME_SHIFT = 3.0
 NO_PROMPT, DROP_WORD, SHUFFLE = 0.1, 0.1, 0.25
 STEPS, GUIDANCE = 16, 3.0
 
@@ -52,11 +54,11 @@ class Corpus:
             raise UserError(
                 f"{len(missing)} of {len(self.files)} pictures of {folder} are missing; run its scenes command again"
             )
-        scenes = [Scene(**row["scene"]) for row in rows]
+        self.scenes = [Scene(**row["scene"]) for row in rows]
         # words[2 i] belongs to picture i, words[2 i + 1] to its mirror image.
         self.words = [
             [understand(caption).words for caption in captions(view)]
-            for scene in scenes
+            for scene in self.scenes
             for view in (scene, scene.mirrored())
         ]
         self.autoencoder, self.name = load_autoencoder(autoencoder), fingerprint(autoencoder)

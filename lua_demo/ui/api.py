@@ -1,4 +1,4 @@
-"""Endpoints for programs, beside what the page itself offers: what can be run, and one picture enlarged.
+"""Endpoints for programs: what can be run, a comparison, one picture enlarged.
 
 Without `from __future__ import annotations`: gradio reads the annotations and shows them to the endpoints' users.
 """
@@ -14,70 +14,125 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from lua_demo import images, report
-from lua_demo.catalog import LATENT_SPACES, MAX_SIZE, METHODS, MIN_SIZE
-from lua_demo.engine import Engine
+from lua_demo import export, images, report
+from lua_demo.bases import first_base
+from lua_demo.catalog import (
+    ASPECTS,
+    MAX_GUIDANCE,
+    MAX_PROMPT,
+    MAX_SIZE,
+    MAX_STEPS,
+    METHODS,
+    MIN_SIZE,
+    PROMPT_METHODS,
+    Method,
+)
 from lua_demo.latents import MAX_BYTES
+from lua_demo.prompts import EXAMPLES, VOCABULARY
 from lua_demo.schema import Progress, Request, UserError
-from lua_demo.settings import DEFAULTS
+from lua_demo.settings import DEFAULTS, from_settings
+from lua_demo.spaces import SPACES
 from lua_demo.store import Run
+from lua_demo.ui.form import can_prompt
+from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.inputs import uploaded
+from lua_demo.ui.models import states
 from lua_demo.ui.sessions import refusal
-from lua_demo.ui.share import download_name
+from lua_demo.ui.share import Share, download_name
 from lua_demo.validate import validated
 
-COMPARE = (
-    "Compare methods of /models on one photo, or on one latent with image=None; files as handle_file(path). Answers "
-    "grow as it runs, the last is complete: [status {state, text, done, total}, pictures {panes: [{key, label, detail, "
-    "image}]} with lossless files, timing as HTML, share {run: what ?run= opens, files: what /export makes of it}]. "
-    "Until a part is there, {__type__: update} stands for it."
-)
+DEFAULT_METHODS = list(Request.methods)
 
 
 class Api:
     """The functions behind the endpoints; their parameters are what a client calls by name."""
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, handlers: Handlers):
+        self.handlers, self.engine = handlers, handlers.engine
 
     def register(self) -> None:
         """Add the endpoints to the Blocks in whose context this is called."""
         gr.api(self.models, api_name="models", queue=False)
+        gr.api(self.compare, api_name="compare", concurrency_id="gpu", concurrency_limit=1)
         gr.api(self.upscale, api_name="upscale", concurrency_id="gpu", concurrency_limit=1)
 
     def models(self) -> dict[str, Any]:
-        """What can be run here: latent spaces with scales and weights, methods, defaults, limits, device, versions."""
-        environment = report.environment_json(self.engine.environment(DEFAULTS["space"]))
-        scales = sorted({scale for space in LATENT_SPACES.values() for scale in space.scales})
+        """What can be run here: latent spaces with scales and weights, methods for photos and for prompts, what a
+        prompt may say, defaults, limits, device, versions.
+        """
+        environment = report.environment_json(self.engine.environment())
         return {
             "latent_spaces": {
                 key: {
                     "label": space.label,
                     "scales": list(space.scales),
-                    "weights": dict(self.engine.environment(key).weights),
+                    "weights": dict(self.engine.environment(Request(base=first_base(key))).weights),
                 }
-                for key, space in LATENT_SPACES.items()
+                for key, space in SPACES.items()
             },
-            "methods": {
-                key: {
-                    "label": method.label,
-                    "description": method.description,
-                    "scales": scales,
-                    "stages": [step.name for step in method.steps],
-                    "needs_original": method.needs_truth,
-                    "default": method.default,
-                }
-                for key, method in METHODS.items()
+            "bases": {key: asdict(state) for key, state in states(self.engine).items()},
+            "methods": {key: _method_json(method) for key, method in METHODS.items()},
+            "prompts": {
+                "available": can_prompt(self.engine),
+                "methods": {key: _method_json(method) for key, method in PROMPT_METHODS.items()},
+                "vocabulary": {name: list(words) for name, words in VOCABULARY.items()},
+                "examples": list(EXAMPLES),
+                "aspects": list(ASPECTS),
             },
             "defaults": {key: list(value) if isinstance(value, tuple) else value for key, value in DEFAULTS.items()},
             "limits": {
                 "size": [MIN_SIZE, MAX_SIZE],
+                "prompt_characters": MAX_PROMPT,
+                "steps": [1, MAX_STEPS],
+                "guidance": [1, MAX_GUIDANCE],
                 "photo_pixels": images.MAX_PIXELS,
                 "photo_suffixes": list(images.SUFFIXES),
                 "latent_bytes": MAX_BYTES,
             },
             **{key: environment[key] for key in ("device", "dtype", "versions")},
         }
+
+    def compare(
+        self,
+        prompt: str = "",
+        image: dict | None = None,
+        latent: dict | None = None,
+        scale: int = Request.scale,
+        methods: list[str] = DEFAULT_METHODS,
+        size: int = Request.size,
+        seed: int = Request.seed,
+        steps: int | None = None,
+        guidance: float | None = None,
+        aspect: str = Request.aspect,
+        base: str = Request.base,
+        decoder: str = Request.decoder,
+        force_native: bool = Request.force_native,
+        session: gr.Request = None,
+    ) -> Iterator[dict]:
+        """Compare methods of /models on one prompt, one photo or one latent; image and latent: handle_file(path). seed,
+        steps, guidance (by default as the makers of the base advise), aspect and force_native are for a prompt. Answers
+        grow as it runs, the last is complete: {status: {state, text, done, total}, pictures: [{key, label, detail,
+        image: lossless file}], timing: HTML, run: what ?run= opens, files: [name for /export, label]}.
+        """
+        answer: dict[str, Any] = {"status": None, "pictures": [], "timing": "", "run": "", "files": []}
+        with self.handlers.running(session) as run:
+            try:
+                settings = {
+                    "prompt": prompt, "scale": scale, "methods": methods, "size": size, "seed": seed, "aspect": aspect,
+                    "base": base, "decoder": decoder, "force_native": force_native,
+                }  # fmt: skip
+                for name, value in (("steps", steps), ("guidance", guidance)):
+                    settings |= {} if value is None else {name: value}
+                request = from_settings(settings, _path("image", image), _path("latent", latent))
+                for status, views, timing, shared in self.handlers.show(validated(request), run.stop):
+                    answer |= {"status": asdict(status)}
+                    if isinstance(views, list):  # else there is nothing to see yet
+                        answer |= {"pictures": [pane.to_json() for pane in views], "timing": timing}
+                    if isinstance(shared, Share):
+                        answer |= {"run": shared.run.id, "files": export.offers(shared.run)}
+                    yield dict(answer)
+            except UserError as error:
+                raise refusal(error) from error
 
     def upscale(
         self,
@@ -104,12 +159,23 @@ class Api:
                 raise UserError(f"{result.label}: {result.skipped}")
         except UserError as error:
             raise refusal(error) from error
-        document = report.to_json(request, [result], self.engine.environment(request.space))
+        document = report.to_json(request, [result], self.engine.environment(request))
         folder = Path(get_upload_folder()) / "upscaled" / secrets.token_urlsafe(16)
         path = folder / download_name(Run("", folder, document), f"{method}.png")
         images.save_png(result.image, path, report.png_metadata(document, method))
         file = FileData(path=str(path), orig_name=path.name).model_dump()
         yield {"state": "done", "method": method, "file": file, "results": document}
+
+
+def _method_json(method: Method) -> dict[str, Any]:
+    return {
+        "label": method.label,
+        "description": method.description,
+        "scales": sorted({scale for space in SPACES.values() for scale in space.scales}),
+        "stages": [step.name for step in method.steps],
+        "needs_original": method.needs_truth,
+        "default": method.default,
+    }
 
 
 def _path(name: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The section below the comparison: several photos in one go, a table, a gallery, a zip."""
+"""The section below the comparison: several prompts or photos in one go, a table, a gallery, a zip."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 
 from lua_demo import batch
-from lua_demo.catalog import METHODS
+from lua_demo.catalog import METHODS_BY_KIND
 from lua_demo.engine import Engine
 from lua_demo.outputs import write_display
-from lua_demo.report import PAIR
+from lua_demo.report import PAIR, source_name
 from lua_demo.schema import Progress, Request, Stopped, UserError
-from lua_demo.store import Store
-from lua_demo.ui.batch_table import Entry, table_html
+from lua_demo.store import Run, Store
+from lua_demo.ui.batch_table import Entry, item_label, table_html
 from lua_demo.ui.handlers import progress_status
-from lua_demo.ui.inputs import CheckboxGroup, FilesInput, Radio, Slider
-from lua_demo.ui.sessions import WAITING, Sessions, refusal
-from lua_demo.ui.status import Status, StatusLine
+from lua_demo.ui.sessions import Sessions, refusal
+from lua_demo.ui.status import Status
 
-MAX_FILES = 20
-READY = Status("empty", f"Ready. Choose up to {MAX_FILES} photos.")
+MAX_ITEMS = 20
+READY = Status("empty", f"Ready. Up to {MAX_ITEMS} comparisons in one go.")
+NOTHING = {
+    "prompt": "No prompts yet: write some, one per line.",
+    "photo": "No photos yet: choose some, or one for each comparison that you want.",
+}
 
 Answer = tuple[Any, ...]
 
@@ -43,25 +47,39 @@ class Batches(Sessions):
         super().__init__()
         self.engine, self.store = engine, store
 
-    def run(self, files: Any, scale: Any, methods: Any, size: Any, session: gr.Request) -> Iterator[Answer]:
+    def run(
+        self,
+        source: Any,
+        prompts: Any,
+        seeds: Any,
+        files: Any,
+        scale: Any,
+        methods: Any,
+        size: Any,
+        session: gr.Request,
+    ) -> Iterator[Answer]:
+        """Run the prompts with every seed, or the files, as `source` says: "prompt" or "photo"."""
         with self.running(session) as run:
             try:
-                yield from self.show(files, scale, methods, size, run.stop)
+                if source == "prompt":
+                    sources = [Request(prompt=line) for line in batch.entries(str(prompts or "").splitlines())]
+                    drawn = numbers(seeds)
+                else:
+                    sources, drawn = [batch.file_source(file) for file in files or ()], (Request.seed,)
+                if not sources:
+                    raise UserError(NOTHING["prompt" if source == "prompt" else "photo"])
+                items = batch.items(sources, Request(size=size, methods=methods), [scale], drawn)
+                if len(items) > MAX_ITEMS:
+                    raise UserError(
+                        f"{len(items)} comparisons are more than the {MAX_ITEMS} that the page takes at once; leave "
+                        "some out, or run python3 -m lua_demo batch"
+                    )
+                yield from self.show(items, run.stop)
             except UserError as error:
                 yield (Status("error", str(error)), *[gr.skip()] * 5)
                 raise refusal(error) from error
 
-    def show(
-        self, files: Sequence[str], scale: Any, methods: Any, size: Any, stop: threading.Event
-    ) -> Iterator[Answer]:
-        if not files:
-            raise UserError("No photos yet: choose some, or one for each comparison that you want.")
-        if len(files) > MAX_FILES:
-            raise UserError(
-                f"{len(files)} files are more than the {MAX_FILES} that the page takes at once; leave some out, or run "
-                "python3 -m lua_demo batch"
-            )
-        items = batch.items(map(batch.file_source, files), Request(size=size, methods=methods), [scale])
+    def show(self, items: Sequence[batch.Item], stop: threading.Event) -> Iterator[Answer]:
         request = items[0].request
         steps = len(request.methods)
         total = len(items) * steps
@@ -70,9 +88,16 @@ class Batches(Sessions):
         work, archive = folder / "items", folder / f"lua_demo_batch_x{request.scale}.zip"
         entries: list[Entry] = []
         stopped = False
-        labels = [(METHODS[key].label, key) for key in request.methods]
+        labels = [(METHODS_BY_KIND[request.kind][key].label, key) for key in request.methods]
         choice = gr.update(choices=labels, value=preferred(request))
-        yield Status("busy", "Reading the photos", 0, total), "", choice, [], gr.skip(), gr.update(visible=False)
+        yield (
+            Status("busy", f"Reading the {request.kind}s", 0, total),
+            "",
+            choice,
+            [],
+            gr.skip(),
+            gr.update(visible=False),
+        )
         try:
             work.mkdir(parents=True)
             with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
@@ -106,14 +131,17 @@ class Batches(Sessions):
         """Store what came out, so that its row can link to it."""
         if outcome.document is None:
             return Entry(outcome)
-        draft = self.store.draft()
+        draft, kept = self.store.draft(), False
         try:
             for result in outcome.results:
                 write_display(draft, result, outcome.document["source"])
-            return Entry(outcome, self.store.finish(draft, outcome.document, outcome.item.source).id)
-        except BaseException:
-            self.store.discard(draft)
-            raise
+            request = outcome.item.request
+            run = self.store.finish(draft, outcome.document, request.latent or request.image)
+            kept = True
+        finally:
+            if not kept:
+                self.store.discard(draft)
+        return Entry(outcome, run.id)
 
     def views(self, entries: Sequence[Entry]) -> tuple[Any, Any, Any]:
         """Table, no change of the gallery's method, ids of the stored runs."""
@@ -122,7 +150,23 @@ class Batches(Sessions):
     def gallery(self, runs: Sequence[str], method: Any) -> list[tuple[Path, str]]:
         """The pictures that one method made, as the lossless files that they are."""
         shown = [run for run in map(self.store.open, runs) if run]
-        return [(run.pictures()[method], run.document["source"]["file"]) for run in shown if method in run.pictures()]
+        return [(run.pictures()[method], caption(run)) for run in shown if method in run.pictures()]
+
+
+def numbers(text: Any) -> list[int]:
+    """Whole numbers, separated by commas or spaces."""
+    try:
+        found = [int(word) for word in str(text or "").replace(",", " ").split()]
+    except ValueError:
+        found = []
+    if not found:
+        raise UserError(f"the seeds {brief(text)} are no whole numbers; give some like 0, 1, 2")
+    return found
+
+
+def caption(run: Run) -> str:
+    name, settings = source_name(run.document), run.document["settings"]
+    return f"{name}, seed {settings['seed']}" if settings.get("prompt") else name
 
 
 def preferred(request: Request) -> str:
@@ -131,9 +175,9 @@ def preferred(request: Request) -> str:
 
 
 def _progress(item: batch.Item, event: Progress, done: int, items: int) -> Status:
-    inner = progress_status(event)
-    words = f"{done + 1} of {items}, {Path(item.source).name}: {inner.text}"
-    return Status("busy", words, done * event.total + event.done, items * event.total)
+    inner = progress_status(event, item.request.kind)
+    words = f"{done + 1} of {items}, {item_label(item)}: {inner.text}"
+    return Status("busy", words, done * event.total + inner.done, items * event.total)
 
 
 def _pack(archive: zipfile.ZipFile, folder: Path) -> None:
@@ -141,63 +185,3 @@ def _pack(archive: zipfile.ZipFile, folder: Path) -> None:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         archive.write(path, f"{folder.name}/{path.name}")
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def batch_section(demo: gr.Blocks, engine: Engine, store: Store) -> None:
-    """Build the section where this is called, inside `demo`, and wire it."""
-    batches, default = Batches(engine, store), Request()
-    with gr.Accordion("Batch: several photos in one go", open=False, elem_id="batch"):
-        with gr.Row(elem_id="batch-layout"):
-            with gr.Column(scale=0, min_width=320, elem_id="batch-controls"):
-                files = FilesInput(
-                    label=f"Photos or base latents, up to {MAX_FILES}",
-                    file_count="multiple",
-                    file_types=["image", batch.LATENT_SUFFIX],
-                    height=204,
-                    elem_id="batch-files",
-                )
-                scale = Radio([("2×", 2), ("4×", 4)], value=default.scale, label="Enlarge by", elem_id="batch-scale")
-                methods = CheckboxGroup(
-                    [(method.label, key) for key, method in METHODS.items()],
-                    value=list(default.methods),
-                    label="Methods",
-                    elem_id="batch-methods",
-                )
-                size = Slider(128, 1024, value=default.size, step=8, label="Base size, px", elem_id="batch-size")
-                with gr.Row():
-                    start = gr.Button("Run", variant="primary", elem_id="batch-run", min_width=120, scale=2)
-                    stop = gr.Button("Stop", elem_id="batch-stop", min_width=80, scale=1)
-            with gr.Column(scale=1, min_width=320, elem_id="batch-results"):
-                status = StatusLine(READY, label="Status of the batch", elem_id="batch-status")
-                with gr.Column(visible=False) as found:
-                    table = gr.HTML(apply_default_css=False, label="Results of the batch", elem_id="batch-table")
-                    choice = Radio([], label="Pictures by", elem_id="batch-choice")
-                    gallery = gr.Gallery(
-                        label="Pictures",
-                        columns=4,
-                        height="auto",
-                        object_fit="contain",
-                        interactive=False,
-                        buttons=["download", "fullscreen"],
-                        elem_id="batch-gallery",
-                    )
-                    archive = gr.DownloadButton("Download all (ZIP)", visible=False, elem_id="batch-zip")
-        runs = gr.State([])
-
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    waiting = start.click(lambda: WAITING, None, status, queue=False, **quiet)
-    running = waiting.then(
-        batches.run,
-        [files, scale, methods, size],
-        [status, table, choice, runs, archive, found],
-        api_visibility="private",
-        show_progress="minimal",
-        show_progress_on=status,
-        concurrency_id="gpu",
-        concurrency_limit=1,
-    )
-    running.failure(batches.crash, status, status, queue=False, **quiet)
-    stopped = stop.click(batches.stop, None, status, queue=False, **quiet)
-    stopped.then(None, None, None, cancels=[running], api_visibility="private")
-    gr.on([runs.change, choice.input], batches.gallery, [runs, choice], gallery, queue=False, **quiet)
-    demo.unload(batches.leave)

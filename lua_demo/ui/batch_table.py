@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lua_demo.batch import Outcome
-from lua_demo.catalog import METHODS
+from lua_demo.batch import Item, Outcome
+from lua_demo.catalog import METHODS_BY_KIND
 from lua_demo.report import format_metric
 
 
@@ -25,19 +25,26 @@ def table_html(entries: Sequence[Entry]) -> str:
     """A row per item with seconds and PSNR of every method and a link to the comparison; all text is escaped."""
     if not entries:
         return ""
-    methods = entries[0].outcome.item.request.methods
-    heads = ["Photo", *(METHODS[method].label for method in methods), "Comparison"]
+    request = entries[0].outcome.item.request
+    methods, known = request.methods, METHODS_BY_KIND[request.kind]
+    heads = [request.kind.capitalize(), *(known[method].label for method in methods), "Comparison"]
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     body = "".join(_row(entry, methods) for entry in entries)
     return (
         '<section class="timing" aria-label="Results of the batch"><div class="scroll" tabindex="0" role="region" '
-        'aria-label="Seconds and PSNR per photo and method">'
+        'aria-label="Seconds and PSNR per item and method">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
 
 
+def item_label(item: Item) -> str:
+    """What people call an item: the prompt with its seed, or the name of the file."""
+    return f"{item.request.prompt}, seed {item.request.seed}" if item.request.prompt else Path(item.source).name
+
+
 def _row(entry: Entry, methods: Sequence[str]) -> str:
-    name = f'<th scope="row">{escape(Path(entry.outcome.item.source).name)}</th>'
+    item = entry.outcome.item
+    name = f'<th scope="row" title="{escape(item_label(item))}">{escape(item_label(item))}</th>'
     if entry.outcome.document is None:
         error = f"<span>{escape(entry.outcome.error)}</span>"
         return f'<tr>{name}<td class="error" colspan="{len(methods) + 1}">{error}</td></tr>'

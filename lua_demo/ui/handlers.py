@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 import gradio as gr
 
 from lua_demo import images, report
-from lua_demo.catalog import METHODS
+from lua_demo.catalog import METHODS_BY_KIND
 from lua_demo.engine import Engine
 from lua_demo.latents import save_latent
+from lua_demo.prompts import EXAMPLES
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 from lua_demo.store import Store
 from lua_demo.timing_view import timing_html
@@ -20,17 +22,24 @@ from lua_demo.ui.sessions import Sessions, refusal
 from lua_demo.ui.share import Sharing
 from lua_demo.ui.showing import panes, summary
 from lua_demo.ui.status import Status
+from lua_demo.ui.zero_gpu import CutShort
 from lua_demo.validate import validated
 
+NO_SOURCE = {
+    "prompt": f"No prompt yet: describe a landscape, like {EXAMPLES[0]!r}, or take one of the examples.",
+    "photo": "No photo yet: choose one, or take one of the examples.",
+    "latent": "No latent yet: choose a file that was saved from a comparison.",
+}
 STAGE_WORDS = {"load": "loading weights", "wait": "waiting for another comparison", "measure": "measuring quality"}
 
 Answer = tuple[Any, Any, Any, Any]
 
 
-def progress_status(event: Progress) -> Status:
-    stage = STAGE_WORDS.get(event.stage, event.stage)
-    words = f"{METHODS[event.method].label}: {stage}, {event.done} of {event.total} done"
-    return Status("busy", words, event.done, event.total)
+def progress_status(event: Progress, kind: str) -> Status:
+    """`kind` is that of the request. A stage that goes step by step fills its method's part of the bar."""
+    stage = STAGE_WORDS.get(event.stage) or report.stage(event)
+    words = f"{METHODS_BY_KIND[kind][event.method].label}: {stage}, {event.done} of {event.total} done"
+    return Status("busy", words, event.done + event.step / max(event.steps, 1), event.total)
 
 
 class Handlers(Sessions):
@@ -44,41 +53,56 @@ class Handlers(Sessions):
         self.engine, self.store = engine, store
         self.sharing = Sharing(store)
 
-    def compare(
+    def run(
         self,
-        image: Any = None,
-        scale: Any = Request.scale,
-        methods: Any = Request.methods,
-        size: Any = Request.size,
-        seed: Any = Request.seed,
-        latent: Any = None,
-        session: gr.Request | None = None,
+        source: Any,
+        prompt: Any,
+        image: Any,
+        latent: Any,
+        scale: Any,
+        methods: Any,
+        size: Any,
+        seed: Any,
+        steps: Any,
+        guidance: Any,
+        aspect: Any,
+        base: Any,
+        decoder: Any,
+        force_native: Any,
+        session: gr.Request,
     ) -> Iterator[Answer]:
+        """Run what the form says. Of prompt, image and latent only the one that `source` names counts."""
         with self.running(session) as run:
             try:
-                if not image and not latent:
-                    raise UserError("No photo yet: choose one, or take one of the examples.")
-                request = Request(image or "", scale, size, methods, seed=seed, latent=latent or "")
-                yield from self.show(validated(request), run.stop)
+                if source not in list(report.FIELDS):
+                    raise UserError(f"there is no source {brief(source)}; choose {', '.join(report.FIELDS)}")
+                given = {"prompt": str(prompt or "").strip(), "photo": image, "latent": latent}[source]
+                if not given:
+                    raise UserError(NO_SOURCE[source])
+                settings = {"scale": scale, "methods": methods, "size": size, "base": base, "decoder": decoder}
+                if source == "prompt":
+                    settings |= {"seed": seed, "steps": steps, "guidance": guidance, "aspect": aspect}
+                    settings |= {"force_native": force_native}
+                yield from self.show(validated(Request(**{report.FIELDS[source]: given}, **settings)), run.stop)
             except UserError as error:
                 yield Status("error", str(error)), gr.skip(), gr.skip(), gr.skip()
                 raise refusal(error) from error
 
     def show(self, request: Request, stop: threading.Event) -> Iterator[Answer]:
         events = self.engine.compare(request, stop)
-        environment, source = self.engine.environment(request.space), report.describe_source(request)
+        environment, source = self.engine.environment(request), report.describe_source(request)
         results: list[Result] = []
         files: dict[str, Path] = {}
-        stopped = False
+        stopped = ""
         # Of the run before everything stays until the first picture of this run replaces it.
         views: tuple[Any, Any, Any] = (gr.skip(), gr.skip(), gr.skip())
-        busy = Status("busy", "Reading the photo", 0, len(request.methods))
+        busy = Status("busy", f"Reading the {request.kind}", 0, len(request.methods))
         yield (busy, *views)
         draft = self.store.draft()
         try:
             for event in events:
                 if isinstance(event, Progress):
-                    busy = progress_status(event)
+                    busy = progress_status(event, request.kind)
                 else:
                     results.append(event)
                     if event.image is not None:
@@ -86,8 +110,8 @@ class Handlers(Sessions):
                     document = report.to_json(request, results, environment, source)
                     views = (panes(document, files, missing="Still to come"), timing_html(document), None)
                 yield (busy, *views)
-        except Stopped:
-            stopped = True
+        except Stopped as error:
+            stopped = str(error) if isinstance(error, CutShort) else "Stopped."
         finally:
             if not results:
                 self.store.discard(draft)
@@ -97,6 +121,6 @@ class Handlers(Sessions):
             run = self.store.finish(draft, document, request.latent or request.image)
             views = (panes(run.document, files), timing_html(run.document), self.sharing.share(run))
         if stopped:
-            yield (Status("stopped", f"Stopped. {len(results)} of {len(request.methods)} finished."), *views)
+            yield (Status("stopped", f"{stopped} {len(results)} of {len(request.methods)} finished."), *views)
         else:
             yield (Status("done", f"Done. {summary(document)}"), *views)

@@ -58,11 +58,6 @@ class Radio(gr.Radio, metaclass=Private):
     is_template = True
     preprocess = _as_it_is
 
-    def api_info(self) -> dict[str, Any]:
-        # gradio calls every choice a text, and shows that to the users of the API.
-        numbers = all(isinstance(value, int) for _, value in self.choices)
-        return {"type": "integer"} if numbers else super().api_info()
-
 
 class CheckboxGroup(gr.CheckboxGroup, metaclass=Private):
     is_template = True
@@ -75,5 +70,15 @@ class Slider(gr.Slider, metaclass=Private):
 
 
 class Number(gr.Number, metaclass=Private):
+    is_template = True
+    preprocess = _as_it_is
+
+
+class Dropdown(gr.Dropdown, metaclass=Private):
+    is_template = True
+    preprocess = _as_it_is
+
+
+class Checkbox(gr.Checkbox, metaclass=Private):
     is_template = True
     preprocess = _as_it_is

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from lua_demo.catalog import METHODS
+from lua_demo.catalog import METHODS_BY_KIND
+from lua_demo.prompts import EXAMPLES as PROMPTS
 from lua_demo.provenance import read_png
 from lua_demo.recreate import find_source
+from lua_demo.report import FIELDS
 from lua_demo.schema import Request, UserError
-from lua_demo.settings import from_query, from_settings
+from lua_demo.settings import OF_PROMPTS, from_query, from_settings
 from lua_demo.store import EXAMPLES, Run, Store
 from lua_demo.timing_view import timing_html
+from lua_demo.ui.form import methods_for
+from lua_demo.ui.models import decoder_for
 from lua_demo.ui.share import Sharing
 from lua_demo.ui.showing import panes, summary
 from lua_demo.ui.status import Status
 from lua_demo.ui.viewer import View
 
 GONE = "This comparison is no longer kept, or the link is not complete. Here is an example instead."
-EXAMPLE = "An example, computed beforehand. Press Compare to run it here, or choose a photo of yours."
-EMPTY = "Ready. Choose a photo and press Compare."
-FILLED = "The settings of the link are in the form; nothing has run yet. Press Compare, or choose another photo first."
+EXAMPLE = "An example, computed beforehand. For your own, fill in the form and press Compare."
+EMPTY = "Ready. Fill in the form and press Compare."
+FILLED = "The settings of the link are in the form; nothing has run yet. Change what you like, then press Compare."
 MAX_STATE = 500  # characters of a viewer's state
 
 
@@ -32,15 +35,21 @@ class Opening:
     """Handlers that show what is there already, and fill the form.
 
     Args:
-        controls: names of the form's controls, which are fields of `Request`, in the order of the outputs.
+        controls: names of the form's controls, as in `form.Form`, in the order of the outputs.
     """
 
     def __init__(self, store: Store, controls: Sequence[str]):
         self.store, self.sharing, self.controls = store, Sharing(store), tuple(controls)
 
-    def form(self, request: Request) -> list[Any]:
-        values = [getattr(request, name) for name in self.controls]
-        return [list(value) if isinstance(value, tuple) else None if value == "" else value for value in values]
+    def form(self, request: Request, source: str = "", **changes: Any) -> list[Any]:
+        """The controls as `request` has them; what means nothing for its source, by default its kind, stays."""
+        source = source or request.kind
+        stays = {*FIELDS.values(), *OF_PROMPTS} - {FIELDS[source], *(OF_PROMPTS if source == "prompt" else ())}
+        values = {name: gr.skip() if name in stays else getattr(request, name, None) for name in self.controls}
+        values |= {"source": source, "methods": methods_for(source, request.methods)}
+        values["decoder"] = decoder_for(request.base, request.decoder)
+        values[FIELDS[source]] = values[FIELDS[source]] or None
+        return list((values | changes).values())
 
     def show(self, run: Run, status: Status, state: str = "", go: bool = True) -> list[Any]:
         pictures = View(panes(run.document, run.pictures()), state)
@@ -57,7 +66,9 @@ class Opening:
             return self.example(Status("stopped", GONE))
         try:
             settings = from_query(query)
-            request = from_settings(settings, image=initial(self.store).image)
+            prompted = any(name in settings for name in OF_PROMPTS)
+            source = {"prompt": settings.get("prompt") or PROMPTS[0]} if prompted else {}
+            request = from_settings(settings | source, image="" if prompted else initial(self.store).image)
         except UserError as error:
             return self.example(Status("error", f"The settings of the link were not used: {error}"))
         return [Status("empty", FILLED), [], "", None, *self.form(request)] if settings else self.example()
@@ -78,13 +89,16 @@ class Opening:
             return [Status("error", f"{error}. Here it is an ordinary photo."), *skip]
         if made is None:
             return [gr.skip(), *skip]
+        words = f"The settings of this {METHODS_BY_KIND[made.kind][made.method].label} picture are back in the form."
+        if made.kind == "prompt":
+            form = self.form(made.request, image=None)
+            return [Status("empty", f"{words} So is its prompt: press Compare to run it again."), *form]
         # Only what the reader has before them or what is public: a hash is no proof that one may see the file.
         shown = self.store.open(shared.get("run")) if isinstance(shared, dict) else None
         own = [shown.source] if shown and shown.source else []
         source = find_source(made, [*own, *sorted(EXAMPLES.glob("*"))])
-        field = "latent" if made.kind == "latent" else "image"
-        form = self.form(replace(made.request, **{field: str(source or "")}))
-        words = f"The settings of this {METHODS[made.method].label} picture are back in the form."
+        found = {"image": None, FIELDS[made.kind]: str(source) if source else None}
+        form = self.form(made.request, made.kind, **found)
         if source:
             return [Status("empty", f"{words} So is {made.file}: press Compare to run it again."), *form]
         missing = f"It was made from {made.file}, which is not here: choose that {made.kind}, then press Compare."
@@ -104,8 +118,8 @@ def initial(store: Store) -> Request:
 
 def request_of(run: Run) -> Request:
     """What made `run`; the default where that cannot be run here."""
-    field = "latent" if run.document["source"]["kind"] == "latent" else "image"
+    latent = run.document["source"]["kind"] == "latent"
     try:
-        return from_settings(run.document["settings"], **{field: str(run.source or "")})
+        return from_settings(run.document["settings"], **{"latent" if latent else "image": str(run.source or "")})
     except UserError:
         return Request()

@@ -15,13 +15,14 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from lua_demo import export
+from lua_demo import export, report
 from lua_demo.schema import UserError
 from lua_demo.store import RUN_ID, Run, Store
 from lua_demo.ui.component import Private
 from lua_demo.viewer_files import static
 
-KEPT = "Anyone with the link sees the pictures, the settings and the {source}, with all that its file contains. "
+KEPT = "Anyone with the link sees the pictures, the settings and the {source}. "
+FILE = "Anyone with the link sees the pictures, the settings and the {source}, with all that its file contains. "
 UNTIL = "It is kept until nobody has opened it for {days:.0f} days."
 PINNED = "An example that is part of this demo."
 
@@ -68,9 +69,6 @@ class ShareRow(gr.HTML, metaclass=Private):
             "made": secrets.token_hex(4) if value.file else "",  # the same file again is a new value
         }
 
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object", "description": "run: id of the comparison, for ?run=; files: what /export can make"}
-
 
 class Sharing:
     """Links to stored runs, and the files that are made of them."""
@@ -82,7 +80,8 @@ class Sharing:
         if not RUN_ID.fullmatch(run.id):
             return Share(run, PINNED, go, file)
         days = self.store.max_age_s / 86400
-        note = KEPT.format(source=run.document["source"]["kind"]) + UNTIL.format(days=days)
+        kind = run.document["source"]["kind"]
+        note = (KEPT if kind == "prompt" else FILE).format(source=kind) + UNTIL.format(days=days)
         return Share(run, note, go, file)
 
     def download(self, event: gr.EventData) -> Share:
@@ -118,7 +117,9 @@ class Sharing:
 
 
 def download_name(run: Run, name: str) -> str:
-    """Which photo, which scale, which file: "mountain-lake_x2_lua.png"."""
-    stem = re.sub(r"[^A-Za-z0-9-]+", "_", Path(run.document["source"]["file"]).stem).strip("_")[:60] or "comparison"
+    """Which photo or prompt, which scale, which file: "mountain-lake_x2_lua.png"."""
+    source = run.document["source"]
+    stem = report.source_name(run.document) if source["kind"] == "prompt" else Path(source["file"]).stem
+    stem = re.sub(r"[^A-Za-z0-9-]+", "_", stem)[:60].strip("_") or "comparison"
     scale = re.sub(r"[^0-9]", "", str(run.document["settings"].get("scale", "")))
     return f"{stem}_x{scale}_{re.sub(r'[^a-z0-9_.]', '_', name[:40])}"

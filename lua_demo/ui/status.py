@@ -17,7 +17,7 @@ class Status:
 
     state: Literal["empty", "waiting", "busy", "done", "stopped", "error"]
     text: str
-    done: int = 0
+    done: float = 0
     total: int = 0
 
 
@@ -36,6 +36,3 @@ class StatusLine(gr.HTML, metaclass=Private):
 
     def postprocess(self, value: Status | None) -> dict[str, Any] | None:
         return asdict(value) if value else None
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object", "description": "state, text, done, total"}

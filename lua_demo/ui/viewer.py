@@ -32,6 +32,11 @@ class Pane:
     detail: str
     file: Path | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """What a browser or a client gets; gradio turns the file into an address."""
+        file = FileData(path=str(self.file), orig_name=self.file.name).model_dump() if self.file else None
+        return {"key": self.key, "label": self.label, "detail": self.detail, "image": file}
+
 
 @dataclass(frozen=True)
 class View:
@@ -73,16 +78,7 @@ class CompareViewer(gr.HTML, metaclass=Private):
 
     def postprocess(self, value: Sequence[Pane] | View | None) -> dict[str, Any]:
         view = value if isinstance(value, View) else View(value or ())
-        panes = [
-            {
-                "key": pane.key,
-                "label": pane.label,
-                "detail": pane.detail,
-                "image": FileData(path=str(pane.file), orig_name=pane.file.name).model_dump() if pane.file else None,
-            }
-            for pane in view.panes
-        ]
-        return {"panes": panes, "state": view.state, "pair": list(self.pair or ())}
+        return {"panes": [pane.to_json() for pane in view.panes], "state": view.state, "pair": list(self.pair or ())}
 
     def api_info(self) -> dict[str, Any]:
         return {

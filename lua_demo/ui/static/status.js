@@ -1,7 +1,7 @@
 // Gradio runs this once, when the component is mounted; `element`, `props` and `watch` are its arguments.
 const line = element.querySelector(".line"), text = element.querySelector(".text"), clock = element.querySelector(".clock");
 const fill = element.querySelector(".fill");
-let since = null;
+let since = null, reached = 0;
 
 const tick = () => { clock.textContent = since === null ? "" : `${((performance.now() - since) / 1000).toFixed(1)} s`; };
 
@@ -14,7 +14,8 @@ function show() {
   if (begins && (box.top < 0 || box.bottom > innerHeight)) line.scrollIntoView({ behavior: "smooth", block: "start" });
   line.dataset.state = state;
   text.textContent = words;
-  fill.style.width = running && total ? `${(100 * done) / total}%` : "0";
+  reached = running && total ? Math.max(reached, done / total) : 0; // the steps of one stage do not undo another's
+  fill.style.width = `${100 * reached}%`;
   tick();
 }
 

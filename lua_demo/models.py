@@ -1,0 +1,142 @@
+"""The loaded networks of one engine: where each one comes from, what it is called, and making room."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lua_demo.base_model import BaseModel
+from lua_demo.bases import BASES
+from lua_demo.catalog import LOADERS, METHODS_BY_KIND, WEIGHTLESS
+from lua_demo.placement import DTYPES
+from lua_demo.schema import Request, UserError
+from lua_demo.sources import load_lua_for, lua_source
+from lua_demo.spaces import AUTOENCODER, DECODERS, GENERATOR, LUA, SPACES
+from lua_demo.upscalers import Upscaler
+from lua_demo.vaes import VAE, load_network, name_of
+from lua_demo.weights import fingerprint
+
+
+def decoder_role(request: Request) -> str:
+    """What decodes this request: a key of `DECODERS`, or the space's own autoencoder."""
+    decoders = SPACES[BASES[request.base].space].decoders
+    return request.decoder or next(iter(decoders), AUTOENCODER)
+
+
+class Models:
+    """Networks by latent space and role, and the base models.
+
+    Below the folder of all weights lie those that are shipped, as `SPACES` has them, and whatever is put there:
+    `<space>/lua`, `<space>/tiny` and `bases/<base>` (a diffusers pipeline) are taken before anything from the hub.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, weights: Path):
+        self.device, self.dtype, self.weights = device, dtype, weights
+        self.networks: dict[tuple[str, str], nn.Module] = {}
+        self.bases: dict[str, BaseModel] = {}
+
+    def provide(self, space: str, role: str, network: nn.Module) -> None:
+        """Use `network` as `role` of `space`, whatever weights lie in the folder."""
+        network = network.eval().requires_grad_(False)
+        self.networks[space, role] = network.to(self.device, memory_format=torch.channels_last)
+
+    def wanted(self, request: Request) -> list[str]:
+        """The roles that `request` needs and that are not loaded."""
+        row, methods = BASES[request.base], METHODS_BY_KIND[request.kind]
+        sampler = [GENERATOR] if request.prompt and not row.hub_id else []
+        roles = [decoder_role(request), *sampler, *(methods[key].upscaler for key in request.methods)]
+        known = {*LOADERS, *DECODERS}
+        return [role for role in dict.fromkeys(roles) if role in known and (row.space, role) not in self.networks]
+
+    def load(self, request: Request, role: str) -> None:
+        """Load what `wanted` named.
+
+        Raises:
+            UserError: it is missing, cannot be had, or is something else.
+        """
+        space = BASES[request.base].space
+        if role in DECODERS:
+            source, subfolder = self._decoder_source(request.base, role)
+            self.provide(space, role, VAE(load_network(space, source, subfolder), role))
+            return
+        if role in SPACES[space].roles:
+            folder = self.weights / SPACES[space].roles[role]
+            if folder.is_dir():
+                self.provide(space, role, LOADERS[role](folder))
+                return
+            way_out = "train one (lua_demo train generator)" if role == GENERATOR else "restore it"
+            raise UserError(
+                f"the weights of {role} are missing: there is no {folder}; {way_out} or give another folder"
+            )
+        try:
+            self.provide(space, role, load_lua_for(space, self.weights))
+        except UserError as error:
+            raise Absent(f"{error}; the other methods need none") from error
+
+    def vae(self, request: Request) -> VAE:
+        return self.networks[BASES[request.base].space, decoder_role(request)]
+
+    def upscaler(self, request: Request, role: str | None) -> Upscaler | None:
+        return WEIGHTLESS.get(role) or self.networks.get((BASES[request.base].space, role))
+
+    def base(self, key: str) -> BaseModel | None:
+        """The published base model `key`, not loaded yet where it was not used; None for the embedded one.
+
+        All others give back their memory.
+        """
+        row = BASES[key]
+        for other in self.bases.keys() - {key}:
+            self.bases[other].release()
+        if row.hub_id and key not in self.bases:
+            narrow = self.dtype != torch.float32
+            dtype = DTYPES[row.dtype] if narrow else torch.float32
+            self.bases[key] = BaseModel(row, self._base_source(key), self.device, dtype)
+        return self.bases.get(key)
+
+    def sampler(self, request: Request) -> Callable[..., Tensor]:
+        return self.base(request.base) or self.networks[BASES[request.base].space, GENERATOR]
+
+    def make_room(self) -> bool:
+        """Give back the memory of the base models; they are loaded again when they sample. False if none held any."""
+        holding = [base for base in self.bases.values() if base.plan is not None]
+        for base in holding:
+            base.release()
+        return bool(holding)
+
+    def names(self, request: Request) -> dict[str, str]:
+        """Role -> "source (start of the sha256)", of what `request` uses and is there."""
+        row = BASES[request.base]
+        space = SPACES[row.space]
+        there = {role: folder for role, folder in space.roles.items() if (self.weights / folder).is_dir()}
+        named = {role: f"{folder} ({fingerprint(self.weights / folder)})" for role, folder in there.items()}
+        if LUA not in space.roles:
+            with contextlib.suppress(UserError):  # there is none
+                source = lua_source(row.space, self.weights)
+                named[LUA] = f"{name_of(source)} ({fingerprint(source)})" if isinstance(source, Path) else source
+        if row.hub_id:
+            source, _ = self._decoder_source(request.base, decoder_role(request))
+            named = {"decoder": f"{space.decoders[decoder_role(request)]} of {name_of(source)}", **named}
+            if request.prompt:
+                named = {"base": name_of(self._base_source(request.base)), **named}
+        return named
+
+    def _base_source(self, key: str) -> str | os.PathLike[str]:
+        folder = self.weights / "bases" / key
+        return folder if folder.is_dir() else BASES[key].hub_id
+
+    def _decoder_source(self, base: str, role: str) -> tuple[str | os.PathLike[str], str]:
+        """Folder or hub id, and the folder in it."""
+        if role == "kl":
+            return self._base_source(base), "vae"
+        space = BASES[base].space
+        folder = self.weights / space / role
+        return (folder if folder.is_dir() else f"madebyollin/{SPACES[space].tiny}"), ""
+
+
+class Absent(UserError):
+    """A network that was not made yet: methods that need it are left out, and say so."""

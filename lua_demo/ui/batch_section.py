@@ -1,0 +1,100 @@
+"""The controls of the batch section and their wiring."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from lua_demo.batch import LATENT_SUFFIX
+from lua_demo.engine import Engine
+from lua_demo.prompts import EXAMPLES
+from lua_demo.schema import Request
+from lua_demo.store import Store
+from lua_demo.ui.batch import MAX_ITEMS, READY, Batches
+from lua_demo.ui.form import SCALES, can_prompt, method_choices, methods_for
+from lua_demo.ui.inputs import CheckboxGroup, FilesInput, Radio, Slider
+from lua_demo.ui.sessions import WAITING
+from lua_demo.ui.status import StatusLine
+
+
+def batch_section(demo: gr.Blocks, engine: Engine, store: Store) -> None:
+    """Build the section where this is called, inside `demo`, and wire it."""
+    batches, default = Batches(engine, store), Request()
+    source_now = "prompt" if can_prompt(engine) else "photo"
+    with gr.Accordion("Batch: several prompts or photos in one go", open=False, elem_id="batch"):
+        with gr.Row(elem_id="batch-layout"):
+            with gr.Column(scale=0, min_width=320, elem_id="batch-controls"):
+                source = Radio(
+                    [("Prompts", "prompt"), ("Photos", "photo")],
+                    value=source_now,
+                    label="Start from",
+                    container=False,
+                    elem_id="batch-source",
+                    elem_classes="segments",
+                )
+                with gr.Column(elem_classes="of-prompt"):
+                    prompts = gr.Textbox(
+                        "\n".join(EXAMPLES[:3]),
+                        lines=5,
+                        max_lines=12,
+                        label="Prompts, one per line",
+                        elem_id="batch-prompts",
+                    )
+                    seeds = gr.Textbox(
+                        "0", label="Seeds, each for every prompt", info="Like 0, 1, 2", elem_id="batch-seeds"
+                    )
+                with gr.Column(elem_classes="of-photo"):
+                    files = FilesInput(
+                        label=f"Photos or base latents, up to {MAX_ITEMS}",
+                        file_count="multiple",
+                        file_types=["image", LATENT_SUFFIX],
+                        height=204,
+                        elem_id="batch-files",
+                    )
+                scale = Radio(SCALES, value=default.scale, label="Enlarge by", elem_id="batch-scale")
+                methods = CheckboxGroup(
+                    method_choices(source_now),
+                    value=list(default.methods),
+                    label="Methods",
+                    elem_id="batch-methods",
+                )
+                size = Slider(128, 1024, value=default.size, step=8, label="Base size, px", elem_id="batch-size")
+                with gr.Row():
+                    start = gr.Button(
+                        "Run", variant="primary", elem_id="batch-run", elem_classes="go", min_width=120, scale=2
+                    )
+                    stop = gr.Button("Stop", elem_id="batch-stop", elem_classes="halt", min_width=80, scale=1)
+            with gr.Column(scale=1, min_width=320, elem_id="batch-results"):
+                status = StatusLine(READY, label="Status of the batch", elem_id="batch-status")
+                with gr.Column(visible=False) as found:
+                    table = gr.HTML(apply_default_css=False, label="Results of the batch", elem_id="batch-table")
+                    choice = Radio([], label="Pictures by", elem_id="batch-choice")
+                    gallery = gr.Gallery(
+                        label="Pictures",
+                        columns=4,
+                        height="auto",
+                        object_fit="contain",
+                        interactive=False,
+                        buttons=["download", "fullscreen"],
+                        elem_id="batch-gallery",
+                    )
+                    archive = gr.DownloadButton("Download all (ZIP)", visible=False, elem_id="batch-zip")
+        runs = gr.State([])
+
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    source.input(methods_for, [source, methods], methods, queue=False, **quiet)
+    waiting = start.click(lambda: WAITING, None, status, queue=False, **quiet)
+    running = waiting.then(
+        batches.run,
+        [source, prompts, seeds, files, scale, methods, size],
+        [status, table, choice, runs, archive, found],
+        api_visibility="private",
+        show_progress="minimal",
+        show_progress_on=status,
+        concurrency_id="gpu",
+        concurrency_limit=1,
+    )
+    running.failure(batches.crash, status, status, queue=False, **quiet)
+    stopped = stop.click(batches.stop, None, status, queue=False, **quiet)
+    stopped.then(None, None, None, cancels=[running], api_visibility="private")
+    gr.on([runs.change, choice.input], batches.gallery, [runs, choice], gallery, queue=False, **quiet)
+    demo.unload(batches.leave)

@@ -1,0 +1,150 @@
+"""The form: what a comparison starts from, and how it is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from lua_demo.bases import BASES
+from lua_demo.catalog import ASPECTS, MAX_GUIDANCE, MAX_STEPS, METHODS_BY_KIND
+from lua_demo.engine import Engine
+from lua_demo.prompts import EXAMPLES
+from lua_demo.schema import Request
+from lua_demo.spaces import GENERATOR, SPACES
+from lua_demo.store import EXAMPLES as PHOTOS
+from lua_demo.ui.inputs import Checkbox, CheckboxGroup, Dropdown, LatentInput, Number, PhotoInput, Radio, Slider
+from lua_demo.ui.models import DECODER_CHOICES, advised, choice, note_html, states
+from lua_demo.ui.prompt import PromptInput
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+SOURCES = [("Prompt", "prompt"), ("Photo", "photo"), ("Latent file", "latent")]
+SCALES = [("2×", 2), ("4×", 4)]
+NO_GENERATOR = (
+    '<p class="notice" role="note"><b>No prompts here yet.</b> The weights of the text-to-image model are not in this '
+    "checkout (<code>assets/weights/{folder}</code>). Start from a photo, or train the model: "
+    "<code>python3 -m lua_demo train generator</code></p>"
+)
+# Words are known or unknown to the embedded model only.
+TELL_BASE = "(base) => { document.querySelector('#prompt').dataset.base = base; return base; }"
+ROLL = "() => Math.floor(Math.random() * 2 ** 31)"
+
+
+@dataclass(frozen=True)
+class Form:
+    """`controls`, by name: "source" (key of `METHODS_BY_KIND`), then fields of `Request`."""
+
+    controls: dict[str, Any]
+    start: gr.Button
+    stop: gr.Button
+
+
+def can_prompt(engine: Engine) -> bool:
+    """Whether the weights of the text-to-image model are there."""
+    return (engine.weights / SPACES["embedded"].roles[GENERATOR]).is_dir()
+
+
+def method_choices(source: str) -> list[tuple[str, str]]:
+    """(label, key) of the methods for a base of that kind."""
+    return [(method.label, key) for key, method in METHODS_BY_KIND[source].items()]
+
+
+def methods_for(source: str, chosen: Any) -> dict[str, Any]:
+    """What the control of the methods becomes for a base of that kind: those of `chosen` that there are stay."""
+    known = METHODS_BY_KIND[source]
+    return gr.update(choices=method_choices(source), value=[method for method in chosen or () if method in known])
+
+
+def photo_examples() -> list[str]:
+    return sorted(str(path) for path in PHOTOS.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def build_form(engine: Engine, default: Request) -> Form:
+    """Build the form where this is called, with the settings of `default`."""
+    prompted = can_prompt(engine)
+    source_now = "prompt" if prompted else "photo"
+    source = Radio(
+        SOURCES, value=source_now, label="Start from", container=False, elem_id="source", elem_classes="segments"
+    )
+    with gr.Column(elem_id="from-prompt", elem_classes="of-prompt"):
+        notice = "" if prompted else NO_GENERATOR.format(folder=SPACES["embedded"].roles[GENERATOR])
+        prompt = PromptInput(default.prompt or EXAMPLES[0], notice=notice, label="Prompt", elem_id="prompt")
+        with gr.Row(elem_id="seeds"):
+            seed = Number(default.seed, precision=0, label="Seed", elem_id="seed", min_width=120, container=False)
+            dice = gr.Button("Roll", elem_id="dice", min_width=84, scale=0)
+    with gr.Column(elem_classes="of-photo"):
+        image = PhotoInput(
+            default.image or None,
+            label="Photo",
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            buttons=[],
+            height=204,
+            elem_id="photo",
+        )
+        if files := photo_examples():
+            gr.Examples(files, image, label="Examples", examples_per_page=12, elem_id="examples")
+    with gr.Column(elem_classes="of-latent"):
+        latent = LatentInput(
+            label="Base latent (safetensors)", file_types=[".safetensors"], height=150, elem_id="latent"
+        )
+    scale = Radio(SCALES, value=default.scale, label="Enlarge by", elem_id="scale")
+    methods = CheckboxGroup(
+        method_choices(source_now),
+        value=[method for method in default.methods if method in METHODS_BY_KIND[source_now]],
+        label="Methods",
+        elem_id="methods",
+    )
+    with gr.Row(elem_id="buttons"):
+        start = gr.Button("Compare", variant="primary", elem_id="compare", elem_classes="go", min_width=120, scale=2)
+        stop = gr.Button("Stop", elem_id="stop", elem_classes="halt", min_width=80, scale=1)
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        size = Slider(
+            128,
+            1024,
+            value=default.size,
+            step=8,
+            label="Base size, px",
+            info="Longest side of the picture that is enlarged.",
+            elem_id="size",
+        )
+        with gr.Column(elem_classes="of-prompt", elem_id="sampling"):
+            aspect = Radio(list(ASPECTS), value=default.aspect, label="Width : height", elem_id="aspect")
+            steps = Slider(1, MAX_STEPS, value=default.steps, step=1, label="Steps", elem_id="steps")
+            guidance = Slider(
+                1,
+                MAX_GUIDANCE,
+                value=default.guidance,
+                step=0.5,
+                label="Guidance",
+                info="How closely it follows the prompt; 1 turns it off.",
+                elem_id="guidance",
+            )
+        can_run = states(engine)
+        base = Dropdown([*map(choice, can_run.values())], value=default.base, label="Model", elem_id="base")
+        about = gr.HTML(note_html(can_run[default.base]), apply_default_css=False, elem_id="about-base")
+        decoder = Radio(
+            DECODER_CHOICES,
+            value=default.decoder,
+            label="Decoder",
+            visible=bool(SPACES[BASES[default.base].space].decoders),
+            elem_id="decoder",
+        )
+        with gr.Column(elem_classes="of-prompt"):
+            force_native = Checkbox(
+                default.force_native, label="Sample native however long it takes", elem_id="force-native"
+            )
+    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    base.change(lambda key: note_html(can_run[key]) if key in can_run else "", base, about, js=TELL_BASE, **quiet)
+    base.input(advised, base, [decoder, steps, guidance], **quiet)
+    # Only what the reader changes: a link brings its own choice of methods.
+    source.input(methods_for, [source, methods], methods, **quiet)
+    dice.click(None, None, seed, js=ROLL, **quiet)
+    controls = {
+        "source": source, "prompt": prompt, "image": image, "latent": latent, "scale": scale, "methods": methods,
+        "size": size, "seed": seed, "steps": steps, "guidance": guidance, "aspect": aspect,
+        "base": base, "decoder": decoder, "force_native": force_native,
+    }  # fmt: skip
+    return Form(controls, start, stop)

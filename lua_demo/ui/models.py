@@ -1,0 +1,55 @@
+"""The choice of the base model and its decoder: what each needs, and why one cannot run here."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from lua_demo.bases import BASES
+from lua_demo.doctor import BaseState, base_states
+from lua_demo.engine import Engine
+from lua_demo.models import Models
+from lua_demo.spaces import DECODERS, SPACES
+
+DECODER_CHOICES = [("Default", ""), *((label.capitalize(), key) for key, label in DECODERS.items())]
+
+
+def states(engine: Engine) -> dict[str, BaseState]:
+    """Base -> whether it can run here, as things are now; nothing is loaded."""
+    return {state.base: state for state in base_states(Models(engine.device, engine.dtype, engine.weights))}
+
+
+def choice(state: BaseState) -> tuple[str, str]:
+    """(label, key) for a list of models."""
+    need = f" · {state.download_gib:g} GiB to download" if state.download_gib else ""
+    return state.label + (need if state.runs else " · cannot run here"), state.base
+
+
+def note_html(state: BaseState) -> str:
+    """What there is to know before one is chosen; all text is escaped."""
+    row = BASES[state.base]
+    if not row.hub_id:
+        where = "Its weights are part of this checkout." if state.runs else "Its weights are not in this checkout."
+        return f"<p>{escape(where)} Runs on any CPU.</p>"
+    lines = [
+        f"{'Runs here' if state.runs else 'Cannot run here'}: {state.how}.",
+        f"{state.download_gib:g} GiB to download." if state.download_gib else "Its weights are on this machine.",
+        f"Licence: {row.licence}.",
+        f"First {state.access}." if state.access else "",
+    ]
+    look = "" if state.runs else ' class="error"'
+    return f"<p{look}>{'<br>'.join(escape(line) for line in lines if line)}</p>"
+
+
+def decoder_for(base: Any, decoder: str = "") -> dict[str, Any]:
+    """What the control of the decoders becomes for a base: hidden where its space has one decoder only."""
+    decoders = SPACES[BASES[base].space].decoders if base in BASES else {}
+    return gr.update(visible=bool(decoders), value=decoder if decoder in decoders else "")
+
+
+def advised(base: Any) -> tuple[Any, Any, Any]:
+    """Decoder, steps and guidance once a base was chosen: what its makers advise."""
+    row = BASES.get(base)
+    return (decoder_for(base), row.steps, row.guidance) if row else (gr.skip(),) * 3

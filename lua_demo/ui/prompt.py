@@ -1,0 +1,55 @@
+"""The prompt: a text, the words that the model knows as buttons, and examples."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from lua_demo.catalog import MAX_PROMPT
+from lua_demo.prompts import EXAMPLES, FILLERS, SYNONYMS, VOCABULARY, WORDS
+from lua_demo.ui.component import Private
+from lua_demo.viewer_files import static
+
+# What a button adds where its word alone says nothing.
+ADDS = {"no": "no moon"}
+# As `prompts.understand` has it: what is said -> the words that are meant.
+MEANINGS = {said: meant.split() for said, meant in SYNONYMS.items()} | {word: [word] for word in WORDS}
+MEANINGS |= {word: [] for word in FILLERS}
+
+
+class PromptInput(gr.HTML, metaclass=Private):
+    """A text field whose value is its text, unchecked. Triggers `submit` on Enter.
+
+    While somebody writes it shows which words are understood and which are ignored, by the tables of `prompts`.
+
+    Args:
+        notice: shown above the field; HTML.
+    """
+
+    def __init__(self, value: str = "", *, notice: str = "", **kwargs: Any):
+        template = static("prompt.html").replace("<!-- words -->", "".join(map(_group, VOCABULARY)))
+        template = template.replace("<!-- examples -->", "".join(map(_example, EXAMPLES)))
+        super().__init__(
+            value,
+            html_template=template.replace("<!-- notice -->", notice).replace("MAX_PROMPT", str(MAX_PROMPT)),
+            css_template=static("prompt.css"),
+            js_on_load=static("prompt.js"),
+            apply_default_css=False,
+            meanings=MEANINGS,
+            **kwargs,
+        )
+
+
+def _group(name: str) -> str:
+    buttons = "".join(
+        f'<button type="button" aria-pressed="false" data-word="{word}" data-adds="{ADDS.get(word, word)}">'
+        f"{escape(ADDS.get(word, word))}</button>"
+        for word in VOCABULARY[name]
+    )
+    return f'<div class="group" role="group" aria-label="{escape(name)}"><span>{escape(name)}</span>{buttons}</div>'
+
+
+def _example(text: str) -> str:
+    return f'<li><button type="button">{escape(text)}</button></li>'

@@ -1,0 +1,320 @@
+"""Prompts on the page and over HTTP: toy generator of the real class, and a real browser."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+import gradio as gr
+import numpy as np
+import pytest
+from conftest import served
+from gradio_client import handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from playwright.sync_api import Page, expect
+from test_app import form
+from test_browser import expect_state, overflow, shared_run
+
+from lua_demo import export
+from lua_demo.catalog import PROMPT_METHODS
+from lua_demo.engine import Engine
+from lua_demo.prompts import EXAMPLES, VOCABULARY, WORDS, understand
+from lua_demo.provenance import read_png
+from lua_demo.recreate import recreate
+from lua_demo.schema import Request, Result
+from lua_demo.store import Store
+from lua_demo.ui.handlers import Handlers
+from lua_demo.ui.share import download_name
+
+PROMPT = "a lake at night, with a dragon"
+SMALL = {"size": 64, "steps": 3}
+
+
+@pytest.fixture(scope="module")
+def page_weights(prompted_weights):
+    return prompted_weights
+
+
+@pytest.fixture
+def handlers(prompted_weights, tmp_path) -> Handlers:
+    return Handlers(Engine("cpu", weights=prompted_weights), Store(tmp_path / "store", pinned=None))
+
+
+def prompted(**changes) -> dict:
+    return {**form(source="prompt", prompt=PROMPT, methods=["base", "lua", "native"]), **changes}
+
+
+def test_every_step_is_told_and_the_run_is_kept(handlers):
+    answers = list(handlers.run(**prompted(image="ignored.png"), session=gr.Request(session_hash="a")))
+    told = [status.text for status, *_ in answers]
+    assert "Base, as decoded: generate, step 2 of 3, 0 of 3 done" in told
+    assert "Native (sampled large): generate, step 3 of 3, 2 of 3 done" in told
+    assert [status.done for status, *_ in answers if "step 2 of 3, 0" in status.text] == [pytest.approx(2 / 3)]
+    status, panes, timing, share = answers[-1]
+    assert status.state == "done" and [pane.label for pane in panes][-1] == "Native (sampled large)"
+    assert "words that the model does not know, ignored: dragon" in timing and "generate" in timing
+    run = handlers.store.open(share.run.id)
+    assert run.document["settings"]["prompt"] == PROMPT and run.source is None and run.latent
+    assert "a prompt has no original to measure against" in timing
+
+
+def test_stop_between_two_steps(handlers):
+    answers = handlers.run(**prompted(steps=50), session=gr.Request(session_hash="a"))
+    for status, *_ in answers:
+        if "step 2 of 50, 0 of 3" in status.text:
+            handlers.runs["a"].stop.set()
+            break
+    *_, (status, *_) = answers
+    assert (status.state, status.text) == ("stopped", "Stopped. 0 of 3 finished.")
+    assert list(handlers.store.runs()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt": "  "}, "No prompt yet: describe a landscape, like 'snowy mountains"),
+        ({"prompt": "a cat"}, "has no word that the embedded model knows (mountains, dunes"),
+        ({"steps": 0}, "steps 0 is out of range"),
+        ({"aspect": "5:1"}, "aspect '5:1' does not exist"),
+        ({"methods": ["roundtrip"]}, "method 'roundtrip' does not exist"),
+        ({"source": "photo"}, "No photo yet"),
+        ({"source": "latent"}, "No latent yet"),
+        ({"source": ["x"]}, "there is no source ['x']"),
+    ],
+)
+def test_refusals_name_the_way_out(handlers, changes, words):
+    answers = handlers.run(**prompted(**changes), session=gr.Request(session_hash="a"))
+    status, *views = next(answers)
+    assert status.state == "error" and words in status.text and views == [gr.skip()] * 3
+    with pytest.raises(gr.Error):
+        next(answers)
+
+
+def test_files_name_the_prompt_and_recreate_finds_it(handlers, prompted_weights, tmp_path):
+    *_, (_, _, _, share) = handlers.run(**prompted(), session=gr.Request(session_hash="a"))
+    assert download_name(share.run, "lua.png") == "a_lake_at_night_with_a_dragon_x2_lua.png"
+    page = export.make(share.run, "comparison.html").decode()
+    assert f"<title>{PROMPT}: latent or pixel upscaling</title>" in page
+    assert f"<dt>prompt</dt><dd>{PROMPT}</dd>" in page and "sha256 e" not in page.split("<dt>device")[0]
+    for method in ("lua", "native"):
+        path = tmp_path / f"{method}.png"
+        path.write_bytes(export.make(share.run, path.name))
+        assert read_png(path).request.prompt == PROMPT
+        again = recreate(path, Engine("cpu", weights=prompted_weights), handlers.store)
+        assert again.same and again.source == PROMPT and again.differences == []
+
+
+def test_a_program_sends_a_prompt(client, prompted_weights, page_store):
+    job = client.submit(prompt=PROMPT, seed=4, methods=["lua", "native"], aspect="3:2", **SMALL, api_name="/compare")
+    answer = job.result()
+    request = Request(prompt=PROMPT, seed=4, methods=("lua", "native"), aspect="3:2", **SMALL)
+    for event in Engine("cpu", weights=prompted_weights).compare(request):
+        if isinstance(event, Result):
+            (picture,) = (entry["image"] for entry in answer["pictures"] if entry["key"] == event.method)
+            assert np.array_equal(np.asarray(Image.open(picture)), event.image)
+    assert page_store.open(answer["run"]).document["settings"]["prompt"] == PROMPT
+    assert any("generate, step 2 of 3" in step["status"]["text"] for step in job.outputs())
+
+
+def test_a_program_is_told_what_to_send(client, photo):
+    path = handle_file(photo(96, 96))
+    for given, words in (
+        ({"prompt": "lake", "image": path}, "both image and prompt are given"),
+        ({}, "there is nothing to start from; give the path of a photo, the path of a latent, or a prompt"),
+        ({"prompt": "a cat"}, "no word that the embedded model knows"),
+        ({"prompt": "lake", "base": "magic"}, "base 'magic' does not exist"),
+    ):
+        with pytest.raises(AppError, match=words):
+            client.predict(**given, **SMALL, api_name="/compare")
+
+
+def test_models_tells_the_words(client):
+    models = client.predict(api_name="/models")
+    told = models["prompts"]
+    assert told["available"] and {name: tuple(words) for name, words in told["vocabulary"].items()} == VOCABULARY
+    assert list(told["methods"]) == list(PROMPT_METHODS) and told["examples"] == list(EXAMPLES)
+    assert told["methods"]["native"]["stages"] == ["generate", "decode"]
+    assert models["bases"]["embedded"]["runs"] and set(models["bases"]["sdxl"]) >= {"runs", "how", "download_gib"}
+
+
+def pressed(page: Page) -> set[str]:
+    return set(page.locator("#prompt [aria-pressed=true]").evaluate_all("all => all.map((b) => b.dataset.word)"))
+
+
+def write(page: Page, text: str) -> None:
+    page.get_by_role("textbox", name="Prompt").fill(text)
+
+
+def prepare(page: Page, text: str) -> None:
+    """A prompt, and settings that toy networks run at once."""
+    write(page, text)
+    page.locator("#advanced > button").click()
+    for name, value in (("size", 128), ("steps", 3)):
+        page.locator(f"#{name} input[type=number]").fill(str(value))
+        page.locator(f"#{name} input[type=number]").press("Tab")
+
+
+@pytest.mark.browser
+def test_words_are_chosen_by_mouse_and_keyboard(open_page):
+    page = open_page()
+    expect(page.locator("#source input:checked")).to_have_value("prompt")
+    box, note = page.get_by_role("textbox", name="Prompt"), page.locator("#prompt .note")
+    expect(box).to_have_value(EXAMPLES[0])
+    assert pressed(page) == set(understand(EXAMPLES[0]).words)
+    page.get_by_role("group", name="place").get_by_role("button", name="mountains").click()
+    expect(box).to_have_value("snowy at sunset, clouds, golden light")
+    page.get_by_role("button", name="forest", exact=True).focus()
+    page.keyboard.press("Space")
+    expect(box).to_have_value("snowy at sunset, clouds, golden light, forest")
+    for example in EXAMPLES:
+        page.get_by_role("button", name=example).click()
+        expect(box).to_have_value(example)
+        assert pressed(page) | {"moon"} == set(understand(example).words) | {"moon"}
+
+    write(page, "A Lake under moonlit skies, été")
+    assert pressed(page) == {"lake", "night", "moon"}
+    expect(note).to_have_text("Not known to the model, ignored: été")
+    page.get_by_role("button", name="moon", exact=True).click()  # one word, two meanings: the other stays
+    expect(box).to_have_value("A Lake under night skies, été")
+    page.get_by_role("button", name="no moon").click()
+    expect(box).to_have_value("A Lake under night skies, été, no moon")
+    assert pressed(page) == {"lake", "night", "no"}
+    page.get_by_role("button", name="moon", exact=True).click()
+    assert pressed(page) == {"lake", "night", "moon"}
+    write(page, "a cat, constructor")
+    expect(note).to_contain_text("knows none of these words")
+    assert pressed(page) == set()
+    write(page, "")
+    expect(note).to_be_hidden()
+
+
+TEXTS = [
+    *EXAMPLES,
+    "Hazy, snow-covered PEAKS; 3 moonless dunes_x",
+    "l'été don't no-one sea/coast",
+    "日の出 lake",
+    "lake,lake",
+]
+
+
+@pytest.mark.browser
+def test_the_page_understands_as_the_model_does(open_page):
+    page = open_page()
+    for text in [*TEXTS, *WORDS]:
+        write(page, text)
+        expected = understand(text)
+        known = page.evaluate(
+            "() => document.querySelector('#prompt .note').hidden ? [] : "
+            "(document.querySelector('#prompt .note').textContent.split('ignored: ')[1] ?? '').split(', ')"
+        )
+        assert tuple(filter(None, known)) == (expected.ignored if expected.words else ()), text
+        assert pressed(page) >= set(expected.words) - {"moon"}, text
+
+
+@pytest.mark.browser
+def test_from_a_prompt_to_pictures_and_back_by_link_and_file(open_page, page_store, tmp_path):
+    page = open_page()
+    prepare(page, PROMPT)
+    page.click("#dice")
+    expect(page.locator("#seed input")).not_to_have_value("0")
+    seed = int(page.locator("#seed input").input_value())
+    page.get_by_role("textbox", name="Prompt").press("Enter")
+    expect_state(page, "done")
+    expect(page.locator("#timing")).to_contain_text("ignored: dragon")
+    expect(page.locator("#share .note")).to_contain_text("the settings and the prompt. It is kept")
+    run = page_store.open(shared_run(page))
+    settings = run.document["settings"]
+    assert (settings["prompt"], settings["seed"], settings["steps"]) == (PROMPT, seed, 3)
+    page.get_by_label("Picture on the left").select_option("native")
+    expect(page.locator("#viewer [data-ref=single] .tag.left b")).to_have_text("Native (sampled large)")
+
+    other = open_page(address=page.url)
+    expect(other.locator("#status .text")).to_contain_text("Compared on")
+    expect(other.get_by_role("textbox", name="Prompt")).to_have_value(PROMPT)
+    expect(other.locator("#seed input")).to_have_value(str(seed))
+
+    (tmp_path / "mine.png").write_bytes(export.make(run, "lua.png"))
+    third = open_page()
+    third.locator("#source").get_by_text("Photo").click()
+    third.set_input_files("#photo input[type=file]", tmp_path / "mine.png")
+    expect(third.locator("#status .text")).to_contain_text("So is its prompt: press Compare")
+    expect(third.locator("#source input:checked")).to_have_value("prompt")
+    expect(third.get_by_role("textbox", name="Prompt")).to_have_value(PROMPT)
+    third.click("#compare")
+    expect_state(third, "done")
+    again = page_store.open(shared_run(third))
+    assert again.id != run.id and again.pictures()["lua"].read_bytes() == run.pictures()["lua"].read_bytes()
+
+
+@pytest.mark.browser
+def test_an_address_fills_the_form_and_runs_nothing(open_page, url, page_store):
+    before = {run.id for run in page_store.runs()}
+    query = (
+        f"prompt={quote('dunes, <b>${1+1}</b>')}&seed=77&scale=4&steps=9&guidance=2.5&aspect=16:9&methods=lua,native"
+    )
+    page = open_page(address=f"{url}?{query}")
+    expect(page.locator("#status .text")).to_contain_text("nothing has run yet")
+    expect(page.get_by_role("textbox", name="Prompt")).to_have_value("dunes, <b>${1+1}</b>")
+    expect(page.locator("#prompt .note")).to_contain_text("ignored: b, 1")
+    expect(page.get_by_role("radio", name="4×").first).to_be_checked()
+    expect(page.locator("#methods input:checked")).to_have_count(2)
+    page.locator("#advanced > button").click()
+    expect(page.locator("#seed input")).to_have_value("77")
+    expect(page.locator("#steps input[type=number]")).to_have_value("9")
+    expect(page.locator("#guidance input[type=number]")).to_have_value("2.5")
+    expect(page.locator("#aspect input:checked")).to_have_value("16:9")
+    assert {run.id for run in page_store.runs()} == before
+
+
+@pytest.mark.browser
+def test_nothing_known_keeps_the_form(open_page):
+    page = open_page()
+    prepare(page, "a cat")
+    page.click("#compare")
+    expect_state(page, "error")
+    expect(page.locator("#status .text")).to_contain_text(re.compile(r"'a cat' has no word .* try 'snowy mountains"))
+    expect(page.get_by_role("textbox", name="Prompt")).to_have_value("a cat")
+    expect(page.locator("#steps input[type=number]")).to_have_value("3")
+
+
+@pytest.mark.browser
+def test_a_photo_stands_in_for_the_prompt_and_the_methods_follow(open_page, photo, page_store):
+    page = open_page()
+    expect(page.locator("#methods")).to_contain_text("Native (sampled large)")
+    page.locator("#source").get_by_text("Photo").click()
+    expect(page.locator("#prompt")).to_be_hidden()
+    expect(page.locator("#methods")).to_contain_text("Round trip")
+    page.set_input_files("#photo input[type=file]", photo(120, 90))
+    expect(page.locator("#photo img")).to_be_visible()
+    page.click("#compare")
+    expect_state(page, "done")
+    assert page_store.open(shared_run(page)).document["source"]["kind"] == "photo"
+    page.locator("#source").get_by_text("Prompt").click()
+    expect(page.locator("#methods")).not_to_contain_text("Round trip")
+    expect(page.get_by_role("textbox", name="Prompt")).to_have_value(EXAMPLES[0])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (390, "light"), (1440, "dark")])
+def test_the_form_fits_and_the_button_stays_in_reach(open_page, width, theme):
+    page = open_page(width, 844, theme, has_touch=width < 500)
+    assert overflow(page) == 0
+    page.get_by_role("textbox", name="Prompt").scroll_into_view_if_needed()
+    box = page.locator("#compare").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 844
+
+
+@pytest.mark.browser
+def test_without_a_generator_the_page_says_so_and_starts_from_a_photo(browser, toy_weights, tmp_path):
+    with served(toy_weights, tmp_path / "cache", Store(tmp_path / "store", pinned=None)) as address:
+        page = browser.new_page()
+        page.goto(address)
+        expect(page.locator("#source input:checked")).to_have_value("photo")
+        expect(page.locator("#photo")).to_be_visible()
+        page.locator("#source").get_by_text("Prompt").click()
+        expect(page.get_by_role("note")).to_contain_text("No prompts here yet")
+        page.click("#compare")
+        expect_state(page, "error")
+        expect(page.locator("#status .text")).to_contain_text("weights of generator are missing")
+        page.close()

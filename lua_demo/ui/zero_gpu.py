@@ -1,0 +1,113 @@
+"""An engine for Spaces on ZeroGPU, where a GPU is lent for a number of seconds to a forked process.
+
+Networks are placed in the main process, where CUDA is emulated; comparisons run in the other one. Only plain values
+cross: the request goes in, progress and results (numpy arrays) come out.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lua_demo.bases import BASES
+from lua_demo.cancel import raise_if_set
+from lua_demo.cost import step_tflop
+from lua_demo.engine import Engine
+from lua_demo.schema import Progress, Request, Result, Stopped, UserError
+from lua_demo.validate import validated
+
+SHORTEST_S, LONGEST_S = 20, 120
+"""Of what is asked for: an anonymous visitor has two minutes a day, and a request above what is left is refused."""
+
+START_S, METHOD_S_PER_MEGAPIXEL, TFLOP_PER_S = 10.0, 1.0, 80.0
+"""Assumed, not measured: the first use of the GPU; upscaling, decoding and metrics; sampling in bf16."""
+
+
+PLACED = (Request(), Request(prompt="hills"), Request(base="flux1-dev", decoder="tiny"))
+"""What is placed at start: the embedded networks, and the published LUA with FLUX.1's tiny autoencoder, whose files the
+front matter of README.md has the hub preload."""
+
+
+class CutShort(Stopped):
+    """The GPU was taken away before the end. The message is for people; what had come is whole."""
+
+
+class ZeroGpuEngine(Engine):
+    """An engine whose comparisons run behind `gpu`, which is `spaces.GPU`; off ZeroGPU that changes nothing.
+
+    The other arguments are those of `Engine`.
+    """
+
+    def __init__(
+        self, gpu: Callable[..., Any], device: str = "auto", dtype: str = "auto", weights: str | Path | None = None
+    ):
+        super().__init__(device, dtype, weights)
+        self._lent = gpu(duration=duration)(self._events)
+
+    def place(self, requests: Iterable[Request]) -> None:
+        """Load the networks of `requests` before the page starts: what is on the device then moves to every lent GPU.
+
+        What cannot be had is printed, and left to the first comparison that needs it.
+        """
+        for request in requests:
+            for role in self.models.wanted(request):
+                try:
+                    self.models.load(request, role)
+                except UserError as error:
+                    print(f"not placed: {error}", flush=True)
+
+    def compare(self, request: Request, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
+        """As `Engine.compare`; a stop is heeded at the next event.
+
+        Raises:
+            UserError, Stopped: as there, and a UserError where no GPU was lent.
+            CutShort: the GPU was taken away; all results that had come were yielded.
+        """
+        super().compare(request)  # refuses what cannot be run, before a GPU is asked for
+        return self._from_lent_gpu(validated(request), stop)
+
+    def _events(self, request: Request) -> Iterator[Progress | Result | UserError | Stopped]:
+        """What runs in the other process. Of an exception only the name would come across, so it is yielded."""
+        try:
+            yield from super().compare(request)
+        except (UserError, Stopped) as error:
+            yield type(error)(*error.args)  # without its traceback, which holds tensors
+
+    def _from_lent_gpu(self, request: Request, stop: threading.Event | None) -> Iterator[Progress | Result]:
+        yield Progress(request.methods[0], "wait", 0, len(request.methods))
+        done, events = 0, self._lent(request)
+        try:
+            for event in events:
+                raise_if_set(stop)
+                if isinstance(event, Exception):
+                    raise event
+                done += isinstance(event, Result)
+                yield event
+        except gr.Error as error:
+            reason = f"{error.title}: {error.message}"
+            if not done:
+                raise UserError(f"no GPU for this ({reason}); try again later, or with a smaller size") from error
+            raise CutShort(f"The GPU was taken away ({reason}).") from error
+        finally:
+            events.close()
+
+
+def on_zero_gpu() -> bool:
+    """Whether this is a Space on ZeroGPU, told as `spaces` tells it."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+def duration(request: Request) -> int:
+    """Seconds of GPU time to ask for: an estimate on the safe side. More counts against the visitor, less cuts off."""
+    row, target = BASES[request.base], request.size * request.scale
+    seconds = START_S + len(request.methods) * METHOD_S_PER_MEGAPIXEL * target**2 / 2**20
+    if request.prompt:
+        sizes = [request.size, *([target] if "native" in request.methods else [])]
+        passes = 2 if request.guidance > 1 else 1
+        seconds += sum(passes * request.steps * step_tflop(row, size, size) / TFLOP_PER_S for size in sizes)
+    return round(min(max(seconds, SHORTEST_S), LONGEST_S))

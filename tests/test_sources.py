@@ -1,0 +1,211 @@
+"""The LUA of a space, the published one included, and SwinIR's release, which a server here gives out."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from test_weights import GOLDEN, TOY, cache, offline_cache  # noqa: F401  a fixture
+
+from lua_demo import LUA, SwinIR, load_lua
+from lua_demo.schema import UserError
+from lua_demo.sources import SCALES, SWINIR_FILES, cache_folder, download, load_lua_for, load_official_swinir
+
+NAMES = {scale: SWINIR_FILES["DF2K"].format(scale=scale) for scale in SCALES}
+
+
+def published(network: SwinIR) -> bytes:
+    """`network` in the format of SwinIR's release: one unnamed head, and the buffers that follow from the rest."""
+    (scale,) = network.scales
+    tensors = {}
+    for name, value in network.state_dict().items():
+        name = name.removeprefix(f"heads.x{scale}.")
+        tensors[name.replace("conv_before.", "conv_before_upsample.")] = value
+    blocks = {name.removesuffix(".norm1.weight") for name in tensors if name.endswith(".norm1.weight")}
+    for block in blocks:
+        tensors[f"{block}.attn.relative_position_index"] = torch.zeros(64, 64, dtype=torch.int64)
+        if int(block.rsplit(".", 1)[1]) % 2:
+            tensors[f"{block}.attn_mask"] = torch.zeros(1, 64, 64)
+    file = io.BytesIO()
+    torch.save({"params": tensors}, file)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def release() -> dict[str, bytes]:
+    """Files of the real architecture and size, with random weights."""
+    torch.manual_seed(0)
+    return {NAMES[scale]: published(SwinIR(scales=(scale,))) for scale in SCALES}
+
+
+class Server(BaseHTTPRequestHandler):
+    """Gives out `files`; the connection ends after `limit` bytes of the body."""
+
+    files: dict[str, bytes]
+    asked: list[str]
+    limit: int | None = None
+    ranges = True
+
+    def do_GET(self):
+        self.asked.append(self.headers.get("Range", ""))
+        body = self.files.get(self.path.rsplit("/", 1)[1])
+        if body is None:
+            self.send_error(404, "no such file")
+            return
+        start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-")) if self.ranges else 0
+        if start >= len(body):
+            self.send_error(416)
+            return
+        self.send_response(206 if self.ranges else 200)
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        self.wfile.write(body[start:][: self.limit])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(release, monkeypatch):
+    """(address, handler) of a server with the release's files."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    handler = type("ThisServer", (Server,), {"files": dict(release), "asked": []})
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.server_port}/v0.0", handler
+    listening.shutdown()
+    listening.server_close()
+
+
+def refusal(work, *words: str) -> str:
+    with pytest.raises(UserError) as error:
+        work()
+    message = str(error.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == []
+    return message
+
+
+def test_the_release_is_downloaded_once_and_both_scales_work(server, release, tmp_path):
+    address, handler = server
+    network = load_official_swinir(folder=tmp_path / "new", release=address)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir() if path.suffix == ".pth") == sorted(NAMES.values())
+    assert len(handler.asked) == 2 and not network.training
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 8, 11)
+    with torch.inference_mode():
+        for scale in SCALES:
+            made = SwinIR(scales=(scale,)).eval()
+            made.load_state_dict(network.networks[str(scale)].state_dict())
+            assert torch.equal(network(image, scale), made(image, scale))
+            assert network(image, scale).shape == (1, 3, 8 * scale, 11 * scale)
+    with pytest.raises(ValueError, match="no network for scale 3"):
+        network(image, 3)
+    load_official_swinir(folder=tmp_path / "new", release="http://127.0.0.1:9/nobody")
+    assert len(handler.asked) == 2
+
+
+def test_a_download_that_broke_off_goes_on_where_it_stopped(server, release, tmp_path):
+    address, handler = server
+    name, half = NAMES[2], len(release[NAMES[2]]) // 2
+    handler.limit = half
+    refusal(lambda: download(f"{address}/{name}", tmp_path), "broke off", f"after {half} of", "try again")
+    assert not (tmp_path / name).exists()
+    handler.limit = None
+    assert download(f"{address}/{name}", tmp_path).read_bytes() == release[name]
+    assert handler.asked == ["bytes=0-", f"bytes={half}-"]
+    assert not (tmp_path / f"{name}.part").exists()
+
+
+def test_a_server_without_ranges_gives_the_whole_file_again(server, release, tmp_path):
+    address, handler = server
+    handler.ranges = False
+    (tmp_path / f"{NAMES[2]}.part").write_bytes(b"what came before")
+    assert download(f"{address}/{NAMES[2]}", tmp_path).read_bytes() == release[NAMES[2]]
+
+
+def test_a_part_that_is_longer_than_the_file_is_thrown_away(server, release, tmp_path):
+    address, handler = server
+    handler.files["small.bin"] = b"content"
+    (tmp_path / "small.bin.part").write_bytes(b"much more than that")
+    assert download(f"{address}/small.bin", tmp_path).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("what", ["cut off", "page", "other scale", "other size", "LUA"])
+def test_a_wrong_file_is_named_and_removed(what, server, release, tmp_path):
+    address, handler = server
+    lua = (GOLDEN / "lua_tiny.pth").read_bytes()
+    torch.manual_seed(0)
+    tiny = SwinIR(**{**TOY, "window_size": 8, "scales": (2,), "residual": None})
+    handler.files[NAMES[2]] = {
+        "cut off": release[NAMES[2]][:-1000],
+        "page": b"<!DOCTYPE html><title>Not found</title>",
+        "other scale": release[NAMES[4]],
+        "other size": published(tiny),
+        "LUA": lua,
+    }[what]
+    words = {"cut off": "not readable", "page": "not readable", "LUA": "holds LUA"}.get(what, "another SwinIR")
+    refusal(lambda: load_official_swinir(folder=tmp_path, release=address), NAMES[2], words, "it was removed")
+    assert not (tmp_path / NAMES[2]).exists()
+    handler.files[NAMES[2]] = release[NAMES[2]]
+    assert load_official_swinir(folder=tmp_path, release=address).scales == SCALES
+
+
+def test_no_file_no_server_no_such_release(server, tmp_path):
+    address, _ = server
+    refusal(lambda: download(f"{address}/gone.pth", tmp_path), f"{address}/gone.pth", "no such file", "go online")
+    offline = "http://127.0.0.1:9/v0.0"
+    refusal(
+        lambda: load_official_swinir(folder=tmp_path, release=offline),
+        f"{offline}/{NAMES[2]}", "could not be had", f"put it at {tmp_path / NAMES[2]}",
+    )  # fmt: skip
+    refusal(lambda: load_official_swinir("Set5", tmp_path, offline), "'Set5'", "DF2K or DIV2K")
+    (tmp_path / "occupied").write_text("a file where the folder should be")
+    refusal(lambda: download(f"{address}/{NAMES[2]}", tmp_path / "occupied"), "could not be had")
+
+
+def test_the_cache_is_below_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "lua_demo" / "weights"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "lua_demo" / "weights"
+
+
+def test_our_own_lua_comes_first(toy_weights, tmp_path):
+    shutil.copytree(toy_weights / "embedded" / "lua", tmp_path / "flux1" / "lua")
+    network = load_lua_for("flux1", tmp_path)
+    assert isinstance(network, LUA)
+    assert torch.equal(network.conv_first.weight, load_lua(toy_weights / "embedded" / "lua").conv_first.weight)
+
+
+def test_a_space_without_lua_says_what_to_do(tmp_path):
+    refusal(lambda: load_lua_for("sdxl", tmp_path), "space sdxl", "train lua --space sdxl", str(tmp_path / "sdxl"))
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("run", [torch.float32, torch.bfloat16])
+def test_the_published_lua_takes_and_gives_normalised_latents(stored, run, offline_cache, tmp_path):  # noqa: F811
+    """What the decoder is given is what the published network makes of what the decoder would be given."""
+    tensors = torch.load(GOLDEN / "lua_tiny.pth", weights_only=True)["params_ema"]
+    floats = {name: value.to(stored) if value.is_floating_point() else value for name, value in tensors.items()}
+    torch.save({"params_ema": floats}, tmp_path / "lua_flux.pth")
+    cache(offline_cache, "vaskers5/LUA-FLUX", tmp_path / "lua_flux.pth")
+    network, bare = load_lua_for("flux1", tmp_path / "no weights").to(run), load_lua(tmp_path / "lua_flux.pth").to(run)
+    assert (network.in_chans, network.scales, network.training) == (16, (2, 4), False)
+    torch.manual_seed(0)
+    latent = torch.randn(1, 16, 9, 6)
+    with torch.inference_mode():
+        larger = network(latent, 2)
+        wanted = bare((latent / 0.3611 + 0.1159).to(run), 2).float()
+        assert larger.shape == (1, 16, 18, 12) and larger.dtype == torch.float32
+        torch.testing.assert_close(larger / 0.3611 + 0.1159, wanted, rtol=1e-4, atol=1e-5)
+        assert network(latent.to(run), 4).dtype == run
+
+
+def test_the_published_lua_offline_says_so(offline_cache, tmp_path):  # noqa: F811
+    refusal(lambda: load_lua_for("flux1", tmp_path), "vaskers5/LUA-FLUX", "go online")

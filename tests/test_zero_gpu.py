@@ -1,0 +1,222 @@
+"""The engine for ZeroGPU, behind the real `spaces` package: its fork, its pipes, and a toy of the scheduler it asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import spaces
+
+from lua_demo.bases import BASES
+from lua_demo.engine import Engine
+from lua_demo.schema import Progress, Request, Result, Stopped, UserError
+from lua_demo.ui.zero_gpu import LONGEST_S, SHORTEST_S, ZeroGpuEngine, duration
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# `spaces` patches torch for CUDA, which a torch without CUDA has not: it is imported as in a program without torch.
+PROGRAM = """
+import sys
+sys.modules["torch"] = None
+import spaces
+del sys.modules["torch"]
+import json, os, signal, threading
+from pathlib import Path
+from lua_demo.schema import Request, Result, Stopped, UserError
+from lua_demo.store import Store
+from lua_demo.ui.handlers import Handlers
+from lua_demo.ui.zero_gpu import ZeroGpuEngine
+
+class Dying(ZeroGpuEngine):
+    def _events(self, request):
+        for event in super()._events(request):
+            yield event
+            if isinstance(event, Result):
+                os.kill(os.getpid(), signal.SIGKILL)  # as ZeroGPU does after the time that was asked for
+
+weights, photo, mode, folder = sys.argv[1:]
+request = Request(photo, 2, 64, ("base", "lua", "bicubic"))
+engine = (Dying if mode == "dying" else ZeroGpuEngine)(spaces.GPU, "cpu", weights=weights)
+if mode == "bad":
+    request = Request(photo, 2, 64, ("base",), prompt="")
+    Path(weights, "embedded", "autoencoder", "model.safetensors").unlink()
+if mode == "stop":
+    stop, seen = threading.Event(), []
+    try:
+        for event in engine.compare(request, stop):
+            seen.append(type(event).__name__)
+            if isinstance(event, Result):
+                stop.set()
+    except Stopped as error:
+        print(json.dumps([seen.count("Result"), str(error)]))
+else:
+    if mode == "placed":
+        engine.place([request])
+    names = sorted(role for _, role in engine.models.networks)
+    try:
+        answers = list(Handlers(engine, Store(folder)).show(request, threading.Event()))
+        status, pictures, timing, share = answers[-1]
+        panes = [pane.key for pane in pictures if pane.file]
+        print(json.dumps([status.state, status.text, panes, names, sorted(r for _, r in engine.models.networks)]))
+    except UserError as error:
+        print(json.dumps(["refused", str(error), [], names, []]))
+"""
+
+
+class Scheduler(BaseHTTPRequestHandler):
+    """The part of ZeroGPU's device API that `spaces` uses."""
+
+    asked: list[dict]
+    quota_left = True
+
+    def do_POST(self):
+        address = urlsplit(self.path)
+        self.asked.append(
+            {"path": address.path, **{name: values[0] for name, values in parse_qs(address.query).items()}}
+        )
+        if address.path != "/schedule":
+            self.answer({}, 200)
+        elif self.quota_left:
+            self.answer({"idle": False, "nvidiaIndex": 0, "nvidiaUUID": "toy", "allowToken": "token"}, 200)
+        else:
+            self.answer({"left": 3, "wait": 3600}, 429)
+
+    def answer(self, content, status):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def space(toy_weights, photo, tmp_path):
+    """run(mode, quota_left=True) -> (what PROGRAM printed, what the scheduler was asked)."""
+
+    def run(mode: str, quota_left: bool = True):
+        handler = type("ThisScheduler", (Scheduler,), {"asked": [], "quota_left": quota_left})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (tmp_path / "cgroup").write_text("0::/toy\n")
+        environment = {
+            **os.environ, "SPACES_ZERO_GPU": "true", "ZEROGPU_PROC_SELF_CGROUP_PATH": str(tmp_path / "cgroup"),
+            "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{server.server_port}", "NO_PROXY": "127.0.0.1",
+            "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        given = [str(toy_weights), str(photo(150, 110)), mode, str(tmp_path / "store")]
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *given],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        server.shutdown()
+        server.server_close()
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1]), handler.asked
+
+    return run
+
+
+def test_a_comparison_runs_in_the_process_that_has_the_gpu(space):
+    (state, text, panes, placed, later), asked = space("placed")
+    assert (state, panes) == ("done", ["base", "lua", "bicubic"]), text
+    assert placed == ["autoencoder", "lua"] == later
+    assert [entry["path"] for entry in asked] == ["/schedule", "/allow", "/release"], "one GPU for the whole run"
+    assert asked[2]["fail"] == "false"
+
+
+def test_the_main_process_keeps_out_of_the_computing(space):
+    (state, _, _, placed, later), _ = space("not placed")
+    assert state == "done" and placed == later == [], "the networks were loaded in the other process only"
+
+
+def test_what_came_before_the_gpu_was_taken_away_is_kept(space):
+    (state, text, panes, _, _), asked = space("dying")
+    assert (state, panes) == ("stopped", ["base"])
+    assert "GPU was taken away" in text and "GPU task aborted" in text and "1 of 3" in text
+    assert asked[-1]["fail"] == "true"
+
+
+def test_a_quota_that_is_used_up_is_said(space):
+    (state, text, *_), asked = space("plain", quota_left=False)
+    assert state == "refused" and "no GPU for this" in text and "ZeroGPU quota exceeded" in text
+    assert [entry["path"] for entry in asked] == ["/schedule"]
+
+
+def test_a_stop_is_heeded_at_the_next_event(space):
+    (results, text), asked = space("stop")
+    assert results == 1 and "stopped" in text and asked[-1]["path"] == "/release"
+
+
+@pytest.fixture
+def zero(toy_weights) -> ZeroGpuEngine:
+    return ZeroGpuEngine(spaces.GPU, "cpu", weights=toy_weights)
+
+
+def test_everything_that_crosses_is_plain(zero, photo):
+    request = Request(str(photo(150, 110)), 2, 64, ("base", "lua", "swinir", "native"))
+    assert pickle.loads(pickle.dumps(request)) == request
+    for event in zero._events(request):
+        crossed = pickle.dumps(event)
+        assert b"torch" not in crossed
+        assert type(pickle.loads(crossed)) is type(event) and isinstance(event, (Progress, Result))
+
+
+def test_a_refusal_in_the_other_process_keeps_its_words(zero, toy_weights, photo, monkeypatch):
+    def broken(*_):
+        raise UserError("the weights are gone; get them again")
+
+    monkeypatch.setattr(zero.models, "load", broken)
+    crossed = [
+        pickle.loads(pickle.dumps(event)) for event in zero._events(Request(str(photo(64, 48)), 2, 64, ("lua",)))
+    ]
+    assert isinstance(crossed[-1], UserError) and str(crossed[-1]) == "the weights are gone; get them again"
+    with pytest.raises(UserError, match="the weights are gone"):
+        list(zero.compare(Request(str(photo(64, 48)), 2, 64, ("lua",))))
+
+
+def test_what_cannot_be_run_is_refused_before_a_gpu_is_asked_for(zero, photo, tmp_path):
+    with pytest.raises(UserError, match="scale 3"):
+        zero.compare(Request(str(photo(64, 48)), 3))
+    with pytest.raises(UserError, match=r"gone\.png"):
+        zero.compare(Request(str(tmp_path / "gone.png")))
+
+
+def test_off_zero_gpu_it_is_the_engine(zero, engine, photo):
+    request = Request(str(photo(150, 110)), 2, 64, ("base", "lua"))
+    ours, theirs = ([e for e in one.compare(request) if isinstance(e, Result)] for one in (zero, engine))
+    assert [(a.image == b.image).all() for a, b in zip(ours, theirs, strict=True)] == [True, True]
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        list(zero.compare(request, stop))
+
+
+def test_the_duration_follows_the_work():
+    assert duration(Request("a.png")) == SHORTEST_S
+    prompted = {base: duration(Request(prompt="hills", base=base, methods=("base", "lua"), steps=28)) for base in BASES}
+    assert all(SHORTEST_S <= seconds <= LONGEST_S for seconds in prompted.values())
+    assert prompted["embedded"] < prompted["flux1-dev"] <= prompted["flux2-dev"]
+    one, more = (
+        duration(Request(prompt="hills", base="flux1-dev", steps=28, methods=m)) for m in (("lua",), ("lua", "native"))
+    )
+    assert one < more
+
+
+def test_it_is_an_engine_for_the_page(zero):
+    assert isinstance(zero, Engine)

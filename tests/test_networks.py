@@ -14,10 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lua_demo import LUA, SwinIR, load_lua, load_swinir
-from lua_demo.networks import swin
 from lua_demo.networks.skip import LinearSkip
 from lua_demo.networks.swin import SwinBlock
-from lua_demo.networks.windows import pad_by_reflection, relative_position_index, shift_masks
+from lua_demo.networks.windows import RASTER, layout, pad_by_reflection, relative_position_index
 from lua_demo.schema import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -114,21 +113,49 @@ def test_the_bicubic_residual_starts_as_bicubic(kind):
         torch.testing.assert_close(network(x, 2), expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("size", [(4, 4), (4, 12), (12, 8)])
-def test_shifted_windows_cross_borders_inside_the_image_but_do_not_wrap_around(size):
+@pytest.mark.parametrize("most", [None, 1, 40])
+@pytest.mark.parametrize("window", [4, 5])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 2)])
+def test_windows_are_those_of_a_rolled_and_masked_image(size, window, most):
+    """Pixels see each other if, rolled by the shift, they are in one window, and not from opposite borders."""
     torch.manual_seed(0)
-    index, masks = relative_position_index(4), shift_masks(4, 2)
-    x = torch.randn(1, *size, 8)
-    for shift in (0, 2):
-        block = SwinBlock(8, 2, 4, shift, 2)
+    height, width = size[0] * window, size[1] * window
+    windows = layout(2, height, width, window, window // 2, torch.device("cpu"), most)
+    x = torch.randn(2, height, width, 8)
+    for shift in (0, window // 2):
+        block = SwinBlock(8, 2, window, shift, 2)
         torch.nn.init.normal_(block.attn.qkv.weight, std=0.3)
-        for y, x_ in ((0, 0), (0, size[1] - 1), (1, 3), (size[0] - 1, 0)):
+
+        def run(image, block=block, shift=shift):
+            tokens = block(windows.move(image.flatten(0, 2), RASTER, shift), windows.pieces[shift])
+            return windows.move(tokens, shift, RASTER).view_as(image)
+
+        for y, x_ in ((0, 0), (0, width - 1), (1, 3), (height - 1, 0)):
             changed = x.clone()
-            changed[0, y, x_, 0] += 1
+            changed[1, y, x_, 0] += 1
             with torch.inference_mode():
-                moved = (block(changed, index, masks) - block(x, index, masks)).abs().amax(-1)[0] > 1e-6
-            rows, columns = (torch.arange(side).add(shift).floor_divide(4) for side in size)
-            assert torch.equal(moved, (rows == rows[y])[:, None] & (columns == columns[x_]))
+                moved = (run(changed) - run(x)).abs().amax(-1) > 1e-6
+            rows, columns = (torch.arange(side).sub(shift).floor_divide(window) for side in (height, width))
+            assert not moved[0].any()
+            assert torch.equal(moved[1], (rows == rows[y])[:, None] & (columns == columns[x_]))
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_moving_there_and_back_changes_nothing_and_has_the_gradient_of_a_permutation(shift):
+    windows = layout(2, 8, 12, 4, 2, torch.device("cpu"))
+    x = torch.randn(192, 3, requires_grad=True)
+    assert torch.equal(windows.move(windows.move(x, RASTER, shift), shift, RASTER), x)
+    weight = torch.randn(192, 3)
+    (windows.move(x, RASTER, shift) * weight).sum().backward()
+    assert torch.equal(windows.move(x.grad, RASTER, shift), weight)
+
+
+def test_biases_of_a_smaller_window_are_those_of_a_part_of_a_whole_one():
+    cpu = torch.device("cpu")
+    whole = relative_position_index(4, 4, 4, cpu).view(4, 4, 4, 4)
+    for rows, columns in ((2, 4), (4, 1), (3, 2)):
+        expected = whole[4 - rows :, :columns, 4 - rows :, :columns].flatten()
+        assert torch.equal(relative_position_index(4, rows, columns, cpu), expected)
 
 
 def test_shift_is_part_of_the_network():
@@ -145,19 +172,6 @@ def test_derived_buffers_are_not_saved(kind):
     assert network.state_dict().keys() == dict(network.named_parameters()).keys()
 
 
-def test_masks_and_indices_are_built_once(monkeypatch):
-    built = []
-    for name in ("shift_masks", "relative_position_index"):
-        build = getattr(swin, name)
-        monkeypatch.setattr(swin, name, lambda *args, build=build, name=name: built.append(name) or build(*args))
-    network = toy()
-    assert sorted(built) == ["relative_position_index", "shift_masks"]
-    with torch.inference_mode():
-        for size in ((8, 8), (8, 8), (5, 13)):
-            network(torch.rand(1, 16, *size), 2)
-    assert len(built) == 2
-
-
 class Largest(TorchDispatchMode):
     """Records the elements of the largest tensor that any operation made."""
 
@@ -172,9 +186,9 @@ class Largest(TorchDispatchMode):
 
 def test_no_tensor_is_as_large_as_the_scores_of_all_windows(golden_lua):
     side, tokens, heads = 64, 64, 2
-    with torch.inference_mode(), Largest() as largest:
+    with torch.no_grad(), Largest() as largest:
         golden_lua(torch.rand(1, 16, side, side), 2)
-    assert side * side * 3 * 24 <= largest.elements < side * side // tokens * heads * tokens**2
+    assert 16 * (2 * side) ** 2 <= largest.elements < side * side // tokens * heads * tokens**2
 
 
 @pytest.mark.parametrize("residual", [None, "bicubic"])

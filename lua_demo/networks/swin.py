@@ -1,7 +1,8 @@
 """The SwinIR body with one or more upsampling heads: what LUA (latents) and SwinIR (pixels) share.
 
 Source: SwinIR (arXiv 2108.10257) and LUA (arXiv 2511.10629); parameter names are those of the published checkpoints.
-Tokens stay B x H x W x C from the first convolution to the last: a convolution gets a channels-last view, not a copy.
+Tokens stay channels-last from the first convolution to the last: a convolution gets a view, not a copy. Between the
+convolutions of a group they lie window by window, so that from block to block there is one copy, from order to order.
 """
 
 from __future__ import annotations
@@ -13,23 +14,27 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.networks.linear import Linear
 from lua_demo.networks.skip import LinearSkip
-from lua_demo.networks.windows import WindowAttention, pad_by_reflection, relative_position_index, shift_masks
+from lua_demo.networks.windows import RASTER, Group, Layout, Piece, WindowAttention, layout, pad_by_reflection
 from lua_demo.schema import UserError
+
+CACHED_TOKENS = 4096
+"""That a CPU takes through a block at once: all that a block makes of them stays in the caches."""
 
 
 class Mlp(nn.Module):
     def __init__(self, dim: int, hidden: int):
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.fc2(self.fc1(x, gelu=True), residual=residual)
 
 
 class SwinBlock(nn.Module):
-    """Window attention, then MLP, each with a LayerNorm before and a residual around; windows moved by `shift`."""
+    """Window attention, then MLP, each after a LayerNorm and with a residual around; windows are cut at `shift`."""
 
     def __init__(self, dim: int, num_heads: int, window: int, shift: int, mlp_ratio: float):
         super().__init__()
@@ -39,22 +44,18 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, round(dim * mlp_ratio))
 
-    def _attend_shifted(self, y: Tensor, bias: Tensor, masks: Tensor) -> Tensor:
-        window, shift = self.attn.window, self.shift
-        y = torch.roll(y, (-shift, -shift), dims=(1, 2))
-        rows = []
-        # One call per kind of window: a bias per window would be as large as all scores together.
-        for last_row, band in enumerate(y.split([y.shape[1] - window, window], dim=1)):
-            parts = enumerate(band.split([y.shape[2] - window, window], dim=2))
-            row = [self.attn(part, bias + masks[last_row, last]) for last, part in parts if part.numel()]
-            rows += [torch.cat(row, dim=2)] if row else []
-        return torch.roll(torch.cat(rows, dim=1), (shift, shift), dims=(1, 2))
+    def _piece(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
+        x = self.attn(self.norm1(x), groups, residual=x)
+        return self.mlp(self.norm2(x), residual=x)
 
-    def forward(self, x: Tensor, index: Tensor, masks: Tensor) -> Tensor:
-        """`index`: `relative_position_index`; `masks`: `shift_masks`, for the blocks with a shift."""
-        y, bias = self.norm1(x), self.attn.bias(index)
-        x = x + (self._attend_shifted(y, bias, masks) if self.shift else self.attn(y, bias))
-        return x + self.mlp(self.norm2(x))
+    def forward(self, x: Tensor, pieces: Sequence[Piece]) -> Tensor:
+        """T x C tokens, window by window as in `pieces` -> the same."""
+        if len(pieces) == 1:
+            return self._piece(x, pieces[0].groups)
+        out = torch.empty_like(x)
+        for piece in pieces:
+            out[piece.start : piece.stop] = self._piece(x[piece.start : piece.stop], piece.groups)
+        return out
 
 
 class ResidualGroup(nn.Module):
@@ -66,10 +67,11 @@ class ResidualGroup(nn.Module):
         self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Tensor, index: Tensor, masks: Tensor) -> Tensor:
-        y = x
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        y, order = x.flatten(0, 2), RASTER
         for block in self.residual_group["blocks"]:
-            y = block(y, index, masks)
+            y, order = block(layout.move(y, order, block.shift), layout.pieces[block.shift]), block.shift
+        y = layout.move(y, order, RASTER).view_as(x)
         return x + self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -143,8 +145,7 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
             if scale < 2 or scale & (scale - 1):
                 raise UserError(f"a head for scale {scale} cannot be built; scales are powers of two, such as 2 and 4")
         offset = window_size // 2 if shift else 0
-        self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
-        self.register_buffer("shift_masks", shift_masks(window_size, offset), persistent=False)
+        self.shift = offset
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(embed_dim)
         self.layers = nn.ModuleList(
@@ -187,8 +188,10 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         """B x in_chans x H x W, sides multiples of the window -> features B x embed_dim x H x W."""
         shallow = self.conv_first(x)
         tokens = self.patch_embed(shallow.permute(0, 2, 3, 1).contiguous())
+        most = CACHED_TOKENS if x.device.type == "cpu" and not torch.is_grad_enabled() else None
+        windows = layout(*tokens.shape[:3], self.window_size, self.shift, tokens.device, most)
         for layer in self.layers:
-            tokens = layer(tokens, self.relative_position_index, self.shift_masks)
+            tokens = layer(tokens, windows)
         return self.conv_after_body(self.norm(tokens).permute(0, 3, 1, 2)) + shallow
 
     def forward_scales(self, x: Tensor, scales: Iterable[int]) -> dict[int, Tensor]:

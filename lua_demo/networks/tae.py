@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lua_demo.networks.strips import doubling
 
 WIDTH = 64
 
 
 def _conv(inputs: int, outputs: int, **options) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
+
+
+class Doubling(nn.Conv2d):
+    """Nearest-neighbour enlargement by 2 and then this 3x3 convolution, in one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, doubling(self.weight), self.bias, stride=2, padding=1)
 
 
 class Bound(nn.Module):
@@ -28,12 +38,14 @@ class Block(nn.Module):
 
     def __init__(self, pool: bool):
         super().__init__()
-        self.conv = nn.Sequential(_conv(WIDTH, WIDTH), nn.ReLU(), _conv(WIDTH, WIDTH), nn.ReLU(), _conv(WIDTH, WIDTH))
+        self.conv = nn.Sequential(
+            _conv(WIDTH, WIDTH), nn.ReLU(inplace=True), _conv(WIDTH, WIDTH), nn.ReLU(inplace=True), _conv(WIDTH, WIDTH)
+        )
         if pool:
             self.pool = nn.Sequential(
                 nn.Conv2d(WIDTH, 4 * WIDTH, 1, bias=False),
                 nn.GroupNorm(4, 4 * WIDTH),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
                 nn.Conv2d(4 * WIDTH, WIDTH, 1, bias=False),
             )
         else:
@@ -42,7 +54,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.pool is not None:
             x = x + self.pool(x)
-        return torch.relu(self.conv(x) + x)
+        return self.conv(x).add_(x).relu_()
 
 
 class TinyAutoencoder(nn.Module):
@@ -65,11 +77,11 @@ class TinyAutoencoder(nn.Module):
             _conv(3, WIDTH), Block(False), *(layer for group in down for layer in group), _conv(WIDTH, latent_channels)
         )
         up = [
-            [*(Block(pool and i == 0) for _ in range(3)), nn.Upsample(scale_factor=2), _conv(WIDTH, WIDTH, bias=False)]
+            [*(Block(pool and i == 0) for _ in range(3)), nn.Identity(), Doubling(WIDTH, WIDTH, 3, bias=False)]
             for i in range(3)
-        ]
+        ]  # the identity has the number of the published enlargement
         self.decoder = nn.Sequential(
-            Bound(), _conv(latent_channels, WIDTH), nn.ReLU(),
+            Bound(), _conv(latent_channels, WIDTH), nn.ReLU(inplace=True),
             *(layer for group in up for layer in group),
             Block(False), _conv(WIDTH, 3),
         )  # fmt: skip

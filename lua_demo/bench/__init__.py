@@ -1,0 +1,1 @@
+"""How fast the networks are: against reference implementations, against the machine, and along whole paths."""

@@ -1,0 +1,82 @@
+"""The networks that are timed. Random weights where none are shipped: time does not depend on them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lua_demo.networks.fast import accelerate
+from lua_demo.networks.kl import fast_decode
+from lua_demo.networks.lua import LUA
+from lua_demo.networks.swin import SwinUpscaler
+from lua_demo.networks.swinir import SwinIR
+from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.vaes import KLAutoencoder, load_network
+from lua_demo.weights import WEIGHTS_DIR, load_lua, load_swinir
+
+TRUNKS = {
+    "S": dict(embed_dim=96, depths=(4,) * 4, num_heads=(3,) * 4, window_size=8, head_num_feat=64),
+    "light": dict(embed_dim=60, depths=(6,) * 4, num_heads=(6,) * 4, window_size=8, head_num_feat=16),
+    "M": dict(embed_dim=180, depths=(6,) * 6, num_heads=(6,) * 6, window_size=8, head_num_feat=64),
+}
+
+
+def seeded(make, *args, **options) -> nn.Module:
+    torch.manual_seed(0)
+    return make(*args, **options).eval().requires_grad_(False)
+
+
+def lua(name: str, channels: int = 4) -> SwinUpscaler:
+    """ "full" (as published for FLUX.1, 16 channels), "shipped" or a key of `TRUNKS`."""
+    if name == "shipped":
+        return load_lua(WEIGHTS_DIR / "embedded" / "lua").requires_grad_(False)
+    return seeded(LUA) if name == "full" else seeded(LUA, in_chans=channels, **TRUNKS[name])
+
+
+def swinir(name: str, scale: int = 2) -> SwinUpscaler:
+    """ "shipped" or a key of `TRUNKS`."""
+    if name == "shipped":
+        return load_swinir(WEIGHTS_DIR / "embedded" / "swinir").requires_grad_(False)
+    return seeded(SwinIR, scales=(scale,), **TRUNKS[name])
+
+
+def decoder(name: str, fast: bool = True) -> nn.Module:
+    """ "embedded" (16 channels), "tiny" (16) or "KL" (16, as of SD 3 and FLUX.1); not `fast`: as its makers run it."""
+    if name == "embedded":
+        network = load_network("embedded").requires_grad_(False)
+    elif name == "tiny":
+        network = seeded(TinyAutoencoder, 16)
+    else:
+        network = seeded(_kl)
+        if fast:
+            fast_decode(network.model)
+    return network.to(memory_format=torch.channels_last) if fast else network
+
+
+def plain_tiny() -> nn.Module:
+    """diffusers' AutoencoderTiny of 4 channels, as it comes."""
+    from diffusers import AutoencoderTiny  # noqa: PLC0415
+
+    return seeded(AutoencoderTiny)
+
+
+def _kl() -> KLAutoencoder:
+    from diffusers import AutoencoderKL  # noqa: PLC0415
+
+    kinds = dict(down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
+    model = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=16, use_quant_conv=False,
+        use_post_quant_conv=False, **kinds,
+    )  # fmt: skip
+    return KLAutoencoder(model)
+
+
+class Fast:
+    """An upscaler of ours, as fast as `device` allows, called with float32 or its own dtype."""
+
+    def __init__(self, network: SwinUpscaler, device: torch.device, dtype: torch.dtype):
+        self.network = accelerate(network.to(device), dtype)
+        self.dtype = dtype
+
+    def __call__(self, x: Tensor, scale: int) -> Tensor:
+        return self.network(x.to(self.dtype), scale)

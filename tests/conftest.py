@@ -15,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lua_demo.engine import Engine
+from lua_demo.latent_check import load_statistics
 from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
@@ -41,6 +42,15 @@ def picture(width: int, height: int) -> np.ndarray:
     image = 0.5 + 0.3 * np.stack(waves, -1) + 0.15 * (((x * 13).astype(int) + (y * 17).astype(int)) % 2)[..., None]
     image += np.random.default_rng(width * 10_007 + height).normal(0, 0.02, image.shape)
     return (image.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def drawn(space: str, size: int = 24, seed: int = 0) -> torch.Tensor:
+    """1 x C x size x size with the shipped statistics of `space`, patch by patch."""
+    row = load_statistics()[space]
+    side = round((len(row.mean) / row.channels) ** 0.5)
+    torch.manual_seed(seed)
+    rows = torch.randn((size // side) ** 2, len(row.mean)) @ torch.linalg.cholesky(row.scatter).T + row.mean
+    return torch.nn.functional.fold(rows.T[None], (size, size), side, stride=side)
 
 
 @pytest.fixture(scope="session", autouse=True)

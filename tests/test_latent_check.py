@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import drawn
 from PIL import Image
 
 from lua_demo.images import list_images, load_photo, to_tensor
@@ -29,15 +30,6 @@ from lua_demo.vaes import load_network
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PAIRS = [(a, b) for a in SPACES for b in SPACES if a != b]
-
-
-def drawn(space: str, size: int = 24, seed: int = 0) -> torch.Tensor:
-    """1 x C x size x size with the shipped statistics of `space`, patch by patch."""
-    row = load_statistics()[space]
-    side = round((len(row.mean) / row.channels) ** 0.5)
-    torch.manual_seed(seed)
-    rows = torch.randn((size // side) ** 2, len(row.mean)) @ torch.linalg.cholesky(row.scatter).T + row.mean
-    return torch.nn.functional.fold(rows.T[None], (size, size), side, stride=side)
 
 
 def test_the_shipped_statistics_are_of_all_spaces():

@@ -25,7 +25,7 @@ def snippet(naming: str) -> str:
 
 
 def lines_of_work(code: str) -> int:
-    return len([line for line in code.splitlines() if line and not line.startswith(("import", "from"))])
+    return len([line for line in code.splitlines() if line and not line.startswith(("import", "from", "#"))])
 
 
 def seeded(pipeline):

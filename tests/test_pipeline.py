@@ -236,3 +236,7 @@ def test_the_command_trains_a_pipeline(corpus, tmp_path, monkeypatch):
     assert sample(EmbeddedPipeline.from_pretrained(tmp_path / "model")).images.isfinite().all()
     facts = json.loads((tmp_path / "model" / "training.json").read_text())
     assert (facts["what"], facts["images"], facts["steps"]) == ("generator", 3, 2)
+    further = [*map(str, [*arguments[:-1], tmp_path / "further", *plan, "--init", tmp_path / "model"])]
+    assert main(["generator", *further]) == 0
+    configs = (tmp_path / "further" / "model").rglob("config.json")
+    assert str(tmp_path) not in "".join(config.read_text() for config in configs), "no path of this machine"

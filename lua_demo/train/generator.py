@@ -152,5 +152,7 @@ class GeneratorTask:
 
     def save(self, model: Together, folder: Path, facts: dict) -> None:
         """The pipeline, as `EmbeddedPipeline.from_pretrained` reads it, with training.json."""
+        for part in (model.text_encoder, model.transformer):
+            part.register_to_config(_name_or_path="")  # where training started from is a path of this machine
         EmbeddedPipeline(model.text_encoder, model.transformer, self.scheduler).save_pretrained(folder)
         (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from lua_demo import LUA, SwinIR
-from lua_demo.bench import cli, cpu, networks, paths, plot, text
+from lua_demo.bench import cli, cpu, gpu, networks, paths, plot, text
 from lua_demo.bench.ceilings import Ceiling, ceilings
 from lua_demo.bench.clock import Timing, interleaved
 from lua_demo.bench.counts import count, work
@@ -139,6 +139,24 @@ def test_all_three_decoders_are_compared_on_every_device():
     for device in ("cpu", "cuda"):
         shown = [name for names, _, _ in paths.plan(torch.device(device), full=False) for name in names]
         assert set(shown) == set(paths.DECODERS)
+
+
+def test_share_of_the_way_from_latent_to_picture_in_a_base():
+    """G15 and G16, on a small FLUX transformer; the stages of the way are given."""
+    flux = networks.flux(
+        CPU_DEVICE, torch.bfloat16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    assert flux.dtype == torch.bfloat16 == networks.flux_step(flux, 64)().dtype
+    assert networks.flux_step(flux, 64)().shape == (1, 16, 64)
+    stages = {"2048 published LUA": 1.0, "2048 published KL 2048": 2.0}
+    stages |= {"4096 published LUA": 3.0, "4096 published KL 4096": 9.0}
+    timings, values = {f"1024->{name}": Timing([seconds]) for name, seconds in stages.items()}, {}
+    gpu._base(values, timings, flux)
+    small, large = (28 * timings[f"FLUX.1-dev step {side}"].seconds for side in (1024, 2048))
+    assert values["G15"][0] == pytest.approx(100 * 3 / (small + 3))
+    assert values["G15b"][0] == pytest.approx(100 * 12 / (small + 12))
+    assert values["G16"][0] == pytest.approx((large + 2) / (small + 3))
 
 
 def test_scale_plot_and_json(tmp_path, monkeypatch, capsys):

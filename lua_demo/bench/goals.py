@@ -23,7 +23,7 @@ class Goal:
 CPU = {
     "C1": Goal("reference (B0) / ours, LUA-full x2, fp32", 1.6, 2.0),
     "C2": Goal("reference (B0, fp32) / ours in bf16, LUA-full x2", 2.5, 3.3),
-    "C3": Goal("window attention alone: reference / ours, fp32", 3.0, 4.5),
+    "C3": Goal("window attention alone, without its projections: reference / ours, fp32", 3.0, 4.5),
     "C4": Goal("pixel upscaler / LUA, same trunk, without decoders, 256 -> 512", 40, 55),
     "C5a": Goal("path with the tiny decoder, 256 -> 512: same trunk on pixels / LUA-S", 1.6, 2.0),
     "C5b": Goal("the same, SwinIR-light / LUA-S", 1.1, 1.3),
@@ -63,8 +63,9 @@ GPU = {
     "G13b": Goal("the same, 1024 -> 2048", None, 1.0),
     "G13c": Goal("the same, 1024 -> 4096"),
     "G14": Goal("LUA path 1024 -> 2048: official style (B0 + D0f) / ours", 5, 10),
-    "G15": Goal("share of LUA + decode in a FLUX.1-dev base of 28 steps, 2048 px", 5, 3, " %", most=True),
-    "G16": Goal("direct 2048 px / (base 1024 px + LUA + decode), FLUX.1-dev", 4.5, 5.2),
+    "G15": Goal("share of LUA + KL decode in FLUX.1-dev, 28 steps at 1024 px, to 2048 px", 5, 3, " %", most=True),
+    "G15b": Goal("the same, to 4096 px", 25, 15, " %", most=True),
+    "G16": Goal("FLUX.1-dev sampled at 2048 px / at 1024 px + LUA, both with KL decode", 4.5, 5.2),
 }
 
 

@@ -18,14 +18,13 @@ from lua_demo.networks.kl import SCORES, attend
 
 ROUNDS = 15
 NARROW = torch.bfloat16
+STEPS = 28
 
 
 @torch.no_grad()
 def measure(device: torch.device, ceiling: Ceiling) -> Measured:
     """All G rows; `ceiling` is that of bf16."""
-    values: dict[str, tuple[float | None, str]] = {
-        key: (None, "needs the 12 billion parameters of FLUX.1-dev") for key in ("G15", "G16")
-    }
+    values: dict[str, tuple[float | None, str]] = {}
     timings: dict[str, Timing] = {}
     counted: dict[str, tuple[int, float]] = {}
 
@@ -55,6 +54,10 @@ def measure(device: torch.device, ceiling: Ceiling) -> Measured:
     _decodes(values, time, counted, device, ceiling, timings)
     _attention(values, time, device)
     _paths(values, timings, device)
+    try:
+        _base(values, timings, networks.flux(device, NARROW))
+    except torch.OutOfMemoryError:
+        values |= {key: (None, "FLUX.1-dev did not fit into the memory") for key in ("G15", "G15b", "G16")}
     rows = [Row(key, goal, *values.get(key, (None, ""))) for key, goal in GPU.items()]
     return Measured(rows, timings, counted)
 
@@ -116,3 +119,17 @@ def _paths(values, timings, device: torch.device) -> None:
     values["G11"] = (official[512]["D0f small"] + official[512]["S0"]) / path, f"LUA path {path:.2f} s"
     ours = timings["1024->2048 published LUA"].seconds + timings["1024->2048 published KL 2048"].seconds
     values["G14"] = (official[1024]["B0"] + official[1024]["D0f"]) / ours, f"{ours * 1e3:.0f} ms"
+
+
+def _base(values, timings, flux) -> None:
+    """What the way from a latent to a large picture adds to sampling it: a step of `flux`, times `STEPS`."""
+    steps = {f"FLUX.1-dev step {side}": networks.flux_step(flux, side) for side in (1024, 2048)}
+    timings.update(interleaved(steps, 2, flux.device))
+    small, large = (STEPS * timings[name].seconds for name in steps)
+    seconds = {name: timing.seconds for name, timing in timings.items()}
+    for key, side in (("G15", 2048), ("G15b", 4096)):
+        added = seconds[f"1024->{side} published LUA"] + seconds[f"1024->{side} published KL {side}"]
+        values[key] = 100 * added / (small + added), f"{added:.2f} s after {small:.1f} s"
+        if side == 2048:
+            direct = large + seconds["1024->2048 published KL 2048"]
+            values["G16"] = direct / (small + added), f"{direct:.1f} / {small + added:.1f} s"

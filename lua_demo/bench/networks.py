@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -69,6 +71,41 @@ def _kl() -> KLAutoencoder:
         use_post_quant_conv=False, **kinds,
     )  # fmt: skip
     return KLAutoencoder(model)
+
+
+def flux(device: torch.device, dtype: torch.dtype, **smaller: object) -> nn.Module:
+    """The transformer of FLUX.1-dev with random weights, 24 GB in bf16; `smaller`: config in place of its own."""
+    from diffusers import FluxTransformer2DModel  # noqa: PLC0415
+
+    kept = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            network = FluxTransformer2DModel(**{"guidance_embeds": True, **smaller})
+    finally:
+        torch.set_default_dtype(kept)
+    return network.eval().requires_grad_(False)
+
+
+def flux_step(network: nn.Module, side: int, words: int = 512) -> Callable[[], Tensor]:
+    """One sampling step of `flux` for a picture of side x side pixels: its latent in patches of 2 x 2, and `words`."""
+    device, dtype, config = network.device, network.dtype, network.config
+    rows = torch.arange(side // 16)
+    places = torch.stack(torch.meshgrid(torch.zeros_like(rows[:1]), rows, rows, indexing="ij"), dim=-1).flatten(0, 2)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, device=device, dtype=dtype)
+
+    inputs = dict(
+        hidden_states=random(1, len(places), config.in_channels),
+        img_ids=places.to(device, dtype),
+        encoder_hidden_states=random(1, words, config.joint_attention_dim),
+        txt_ids=torch.zeros(words, 3, device=device, dtype=dtype),
+        pooled_projections=random(1, config.pooled_projection_dim),
+        timestep=torch.ones(1, device=device, dtype=dtype),
+        guidance=torch.full((1,), 3.5, device=device, dtype=dtype),
+    )
+    return lambda: network(**inputs).sample
 
 
 class Fast:

@@ -42,17 +42,20 @@ def build_mask(height: int, width: int, window: int, shift: int) -> Tensor:
 
 def attention(attn: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
     """Windows x N x C -> the same, with all scores written out."""
-    windows, tokens, channels = x.shape
-    heads = attn.num_heads
-    qkv = F.linear(x, attn.qkv.weight, attn.qkv.bias).reshape(windows, tokens, 3, heads, channels // heads)
-    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    mixed = mix(attn, F.linear(x, attn.qkv.weight, attn.qkv.bias), mask)
+    return F.linear(mixed, attn.proj.weight, attn.proj.bias)
+
+
+def mix(attn: nn.Module, qkv: Tensor, mask: Tensor | None) -> Tensor:
+    """The attention between the projections: windows x N x 3C -> windows x N x C."""
+    windows, tokens, heads = *qkv.shape[:2], attn.num_heads
+    q, k, v = qkv.reshape(windows, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
     scores = (q * attn.scale) @ k.transpose(-2, -1)
     scores = scores + attn.bias(attn.window, attn.window)
     if mask is not None:
         scores = scores.view(-1, len(mask), heads, tokens, tokens) + mask[None, :, None]
         scores = scores.view(-1, heads, tokens, tokens)
-    out = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(windows, tokens, channels)
-    return F.linear(out, attn.proj.weight, attn.proj.bias)
+    return (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(windows, tokens, -1)
 
 
 class Reference:

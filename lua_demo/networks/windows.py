@@ -188,12 +188,16 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, groups: Sequence[Group], residual: Tensor) -> Tensor:
         """T x C, the windows of `groups` one after the other -> residual + attention, T x C."""
+        return self.proj(self.mix(self.qkv(x), groups), residual=residual)
+
+    def mix(self, qkv: Tensor, groups: Sequence[Group]) -> Tensor:
+        """The attention between the projections: T x 3C, queries, keys and values of all heads -> T x C."""
         # Views, and of 4 dimensions: the fused kernels need no contiguous copies, and take nothing else.
-        qkv, parts = self.qkv(x).view(len(x), 3, self.num_heads, -1), []
+        qkv, parts = qkv.view(len(qkv), 3, self.num_heads, -1), []
         for group in groups:
             windows = qkv[group.start : group.stop].unflatten(0, (-1, group.height * group.width))
             q, k, v = windows.permute(2, 0, 3, 1, 4)
             bias = self.bias(group.height, group.width)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
             parts.append(out.transpose(1, 2).reshape(group.stop - group.start, -1))
-        return self.proj(parts[0] if len(parts) == 1 else torch.cat(parts), residual=residual)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)

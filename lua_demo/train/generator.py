@@ -30,6 +30,7 @@ STAGES = [
 # Three channels of a latent are smooth and strong: the composition is decided where noise is almost all there is.
 TIME_SHIFT = 3.0
 NO_PROMPT, DROP_WORD, SHUFFLE = 0.1, 0.1, 0.25
+FULL_CAPTION = 0.5  # share of prompts that name every attribute: light and colours are said by few other phrasings
 STEPS, GUIDANCE = 16, 3.0
 
 
@@ -96,7 +97,8 @@ def worded(phrasings: list[tuple[str, ...]], rng: np.random.Generator) -> list[s
     """One prompt as people may write it: any phrasing, words missing or in any order, at times none."""
     if rng.random() < NO_PROMPT:
         return []
-    words = list(phrasings[rng.integers(len(phrasings))])
+    choices = [max(phrasings, key=len)] if rng.random() < FULL_CAPTION else phrasings
+    words = list(choices[rng.integers(len(choices))])
     kept = [word for word in words if rng.random() >= DROP_WORD] or words
     if rng.random() < SHUFFLE:
         rng.shuffle(kept)

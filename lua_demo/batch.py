@@ -8,11 +8,13 @@ import threading
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lua_demo import images, report, store
 from lua_demo.cancel import raise_if_set
+from lua_demo.devices import ALONE, Devices
 from lua_demo.engine import Engine
 from lua_demo.outputs import RESULTS, make_folder, write_result, writing
 from lua_demo.schema import Environment, Progress, Request, Result, UserError
@@ -156,26 +158,38 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def run(
-    engine: Engine, items: Sequence[Item], out: Path, stop: threading.Event | None = None
+    engine: Engine,
+    items: Sequence[Item],
+    out: Path,
+    stop: threading.Event | None = None,
+    devices: Devices = ALONE,
 ) -> Iterator[tuple[Item, Progress] | Outcome]:
     """Compare item by item. Below `out` each gets a folder as `compare --out` writes it; batch.csv grows with them.
 
     An item whose folder is finished is not run again, if settings, source, weights and dtype are the same. One that
     cannot be run fails alone.
 
+    Args:
+        devices: the processes that share the items; batch.csv, written by the first, has all of them in the end.
     Raises:
         UserError: `out` cannot be written, or the weights cannot be loaded: that concerns all items.
         Stopped: `stop` was set; what is finished stays.
     """
     make_folder(out)
-    table: list[dict[str, Any]] = []
-    for item in items:
+    table: list[list[dict[str, Any]]] = []
+    for item in devices.share_of(items):
         raise_if_set(stop)
         outcome = yield from _item(engine, item, engine.environment(item.request), out / item.name, stop)
-        table += rows(item.name, item.source, item.request, outcome.document, outcome.error)
-        with writing(out):
-            write_table(out / TABLE, table)
+        table.append(rows(item.name, item.source, item.request, outcome.document, outcome.error))
+        if devices.is_first:
+            with writing(out):
+                write_table(out / TABLE, list(chain.from_iterable(table)))
         yield outcome
+    if devices.count > 1:
+        everything = list(chain.from_iterable(devices.collect(table)))
+        if devices.is_first:
+            with writing(out):
+                write_table(out / TABLE, everything)
 
 
 def _item(

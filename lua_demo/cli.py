@@ -19,6 +19,7 @@ from lua_demo import batch, evaluate, export, recreate, report, store
 from lua_demo.arguments import Parser, machine
 from lua_demo.bases import BASES
 from lua_demo.catalog import ASPECTS, METHODS
+from lua_demo.devices import join
 from lua_demo.engine import Engine
 from lua_demo.outputs import make_folder, write_display, write_result, writing
 from lua_demo.schema import Progress, Request, Result, UserError
@@ -175,19 +176,22 @@ def run_batch(args: argparse.Namespace) -> int:
     sources = batch.read_sources(args.source, args.out, args.prompts)
     settings = Request(size=args.size, methods=_split(args.methods), **_models(args))
     items = batch.items(sources, settings, args.scales, args.seeds)
-    engine = Engine(args.device, args.dtype, args.weights)
-    if note := batch.seeds_note(items, args.seeds):
+    devices = join(args.device)
+    engine = Engine(devices.device, args.dtype, args.weights)
+    if (note := batch.seeds_note(items, args.seeds)) and devices.is_first:
         print(note)
     outcomes: list[batch.Outcome] = []
-    for event in batch.run(engine, items, args.out):
-        place = f"[{len(outcomes) + 1}/{len(items)}]"
+    for event in batch.run(engine, items, args.out, devices=devices):
+        place = f"[{devices.rank + 1 + devices.count * len(outcomes)}/{len(items)}]"
         if isinstance(event, batch.Outcome):
             outcomes.append(event)
             print(f"{place} {event.item.name}: {event.summary}", flush=True)
         else:
             item, progress = event
             print(f"{place} {item.name}: {METHODS[progress.method].label}: {report.stage(progress)}", flush=True)
-    print(f"\n{batch.summary(outcomes)}; written to {args.out}, the table is {batch.TABLE}")
+    outcomes = devices.collect([replace(outcome, results=()) for outcome in outcomes])
+    if devices.is_first:
+        print(f"\n{batch.summary(outcomes)}; written to {args.out}, the table is {batch.TABLE}")
     return int(any(outcome.error for outcome in outcomes))
 
 
@@ -238,13 +242,16 @@ def run_evaluate(args: argparse.Namespace) -> int:
         with writing(args.json):
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.open("a").close()
-    engine = Engine(args.device, args.dtype, args.weights)
+    devices = join(args.device)
+    engine = Engine(devices.device, args.dtype, args.weights)
     used = evaluate.use_space(engine, args)
     methods = _split(args.methods)
     if args.scenes is None:
-        result = evaluate.evaluate(engine, args.images, args.scales, args.crop, methods, args.space)
+        result = evaluate.evaluate(engine, args.images, args.scales, args.crop, methods, args.space, devices)
     else:
-        result = evaluate.evaluate_scenes(engine, args.scenes, args.scales, methods, args.space)
+        result = evaluate.evaluate_scenes(engine, args.scenes, args.scales, methods, args.space, devices=devices)
+    if not devices.is_first:
+        return 0
     environment = engine.environment(evaluate.in_space(args.space))
     environment = replace(environment, weights={**environment.weights, **used})
     print(f"{evaluate.to_markdown(result)}\n- {report.machine(environment)}")

@@ -20,10 +20,11 @@ from tqdm import tqdm
 from lua_demo import images, metrics
 from lua_demo.bases import first_base
 from lua_demo.catalog import LOADERS, METHODS, Method
+from lua_demo.devices import ALONE, Devices
 from lua_demo.engine import Engine
 from lua_demo.methods import DECODE
 from lua_demo.report import METRICS, format_metric, markdown_table
-from lua_demo.scenes.cli import write_corpus
+from lua_demo.scenes.cli import scenes, write_picture
 from lua_demo.schema import Request, Result, UserError
 from lua_demo.spaces import AUTOENCODER, LUA, SPACES
 from lua_demo.vaes import VAE, load_network, name_of
@@ -89,43 +90,66 @@ def evaluate(
     crop: int = 512,
     methods: Sequence[str] = ORDER,
     space: str = "embedded",
+    devices: Devices = ALONE,
 ) -> Evaluation:
     """Centre-crop every photo of `folder` to crop x crop, compare at a base of crop / scale.
 
+    Args:
+        devices: the processes that share the photos; each returns the same averages over all of them.
     Raises:
         UserError: no folder, no photo of that size, a scale or method that does not exist, a crop that is no
             multiple of a scale.
     """
-
-    def request(path: Path, scale: int) -> Request:
-        return replace(in_space(space), image=str(path), scale=scale, size=crop // scale, methods=tuple(methods))
-
     files = images.list_images(folder)
     for scale in scales:
         if scale < 1 or crop % scale:
             raise UserError(f"crop {crop} is not a multiple of scale {scale}; choose a crop such as 512")
-        validated(request(files[0], scale))
-    result = Evaluation(crop, values={scale: defaultdict(dict) for scale in scales})
-    bar = tqdm(total=len(files) * len(scales), unit="run", disable=None)
+        validated(_request(space, files[0], scale, crop, methods))
+    part = Evaluation(crop, values={scale: defaultdict(dict) for scale in scales})
+    mine = devices.share_of(files)
+    bar = tqdm(total=len(mine) * len(scales), unit="run", disable=None if devices.is_first else True)
     with tempfile.TemporaryDirectory(prefix="lua_demo_") as temporary, bar:
-        for path in files:
+        for path in mine:
+            name = path.relative_to(folder).as_posix()
             try:
                 truth = centre_crop(path, crop)
             except UserError as error:
-                result.skipped[path.name] = str(error)
+                part.skipped[name] = str(error)
                 bar.update(len(scales))
                 continue
             source = Path(temporary) / f"{path.stem}.png"
             images.save_png(truth, source)
             for scale in scales:
-                bar.set_postfix(image=path.name, scale=scale)
-                for method, entry in _measured(engine, request(source, scale), truth).items():
-                    result.values[scale][method][path.name] = entry
+                bar.set_postfix(image=name, scale=scale)
+                request = _request(space, source, scale, crop, methods)
+                for method, entry in _measured(engine, request, truth).items():
+                    part.values[scale][method][name] = entry
                 bar.update()
-            result.images.append(path.name)
+            part.images.append(name)
+    result = joined(devices.gather(part))
     if not result.images:
         reason = next(iter(result.skipped.values()))
         raise UserError(f"no photo in {folder} could be used ({reason}); choose a smaller --crop")
+    return result
+
+
+def _request(space: str, path: Path, scale: int, crop: int, methods: Sequence[str]) -> Request:
+    return replace(in_space(space), image=str(path), scale=scale, size=crop // scale, methods=tuple(methods))
+
+
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluations of several processes as one, image by image in order of their names."""
+    result = Evaluation(parts[0].crop, values={scale: defaultdict(dict) for scale in parts[0].values})
+    owners = {name: part for part in parts for name in (*part.images, *part.skipped)}
+    for name, part in sorted(owners.items()):
+        if name in part.skipped:
+            result.skipped[name] = part.skipped[name]
+            continue
+        result.images.append(name)
+        for scale, methods in part.values.items():
+            for method, entries in methods.items():
+                if name in entries:
+                    result.values[scale][method][name] = entries[name]
     return result
 
 
@@ -136,6 +160,7 @@ def evaluate_scenes(
     methods: Sequence[str] = ORDER,
     space: str = "embedded",
     base: int = SCENE_BASE,
+    devices: Devices = ALONE,
 ) -> Evaluation:
     """As `evaluate`, of `count` scenes rendered at base x scale px, detail and all; every scale has its own render.
 
@@ -145,10 +170,17 @@ def evaluate_scenes(
     if count < 1:
         raise UserError(f"{count} scenes tell nothing; give 1 or more")
     result = Evaluation(None)
+    wanted = list(enumerate(scenes(count, SCENE_SEED)))
     for scale in scales:
-        with tempfile.TemporaryDirectory(prefix="lua_demo_") as folder:
-            write_corpus(Path(folder), count, base * scale, SCENE_SEED)
-            part = evaluate(engine, folder, (scale,), base * scale, methods, space)
+        with tempfile.TemporaryDirectory(prefix="lua_demo_") as shelf:
+            folder = Path(devices.gather(shelf)[0])  # rendered together, in one place
+            for number, scene in tqdm(
+                devices.share_of(wanted), unit="scene", disable=None if devices.is_first else True
+            ):
+                write_picture(scene, base * scale, folder / f"{number:06d}.png")
+            devices.wait()
+            part = evaluate(engine, folder, (scale,), base * scale, methods, space, devices)
+            devices.wait()
         result.values |= part.values
         result.images = part.images
     return result

@@ -1,7 +1,8 @@
-"""Two processes on the CPU, started as `accelerate launch` and `torchrun` start them."""
+"""Two processes on the CPU, started as `accelerate launch` and `torchrun` start them: they do what one does."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import socket
@@ -9,17 +10,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from lua_demo.train.devices import Devices, join
+from lua_demo.devices import Devices, join
 
 PROGRAM = """
 import json, sys
 import numpy as np, torch
 from torch import nn
-from lua_demo.train.devices import join
+from lua_demo.devices import join
 from lua_demo.train.loop import Settings, Stage, train
 
 class Task:
@@ -52,27 +55,97 @@ facts = {"gradient": task.model["used"].weight.grad.item(), "first": task.model[
 """
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
-def test_gradients_are_averaged_and_the_first_process_writes(tmp_path):
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
+
+
+def launch(processes: int, *command: str | Path) -> list[str]:
+    """What each of `processes` printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     root = Path(__file__).resolve().parent.parent
-    processes = [
+    place = {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(root),
+    }  # fmt: skip
+    started = [
         subprocess.Popen(
-            [sys.executable, program, tmp_path / "run"],
-            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": str(root)},
+            [sys.executable, *command],
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(2)
+        for rank in range(processes)
     ]
-    for process in processes:
-        _, err = process.communicate(timeout=120)
+    printed = []
+    for process in started:
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
+        printed.append(out)
+    return printed
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three, of which one is too small for the crop and two share their name."""
+    folder, rng = tmp_path / "photos", np.random.default_rng(0)
+    (folder / "more").mkdir(parents=True)
+    for name, side in (("a.png", 72), ("b.png", 40), ("more/a.png", 64)):
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(folder / name)
+    return folder
+
+
+def test_evaluate_is_shared(tmp_path, photos):
+    documents = []
+    for processes in (1, 2):
+        file = tmp_path / f"{processes}.json"
+        command = ["evaluate", "--images", photos, "--crop", "64", "--methods", "base,lua", "--device", "cpu"]
+        printed = launch(processes, "-m", "lua_demo", *command, "--json", file)
+        assert "2 images" in printed[0] and not "".join(printed[1:])
+        documents.append(json.loads(file.read_text(), parse_float=lambda text: round(float(text), 4)))
+    alone, shared = documents
+    for document in documents:
+        for methods in document["per_image"].values():
+            for entry in (entry for images in methods.values() for entry in images.values()):
+                del entry["seconds"]
+    assert alone["images"] == shared["images"] == ["a.png", "more/a.png"] and list(alone["skipped"]) == ["b.png"]
+    assert alone["per_image"] == shared["per_image"] and alone["skipped"] == shared["skipped"]
+    assert list(alone["per_image"]["2"]["lua"]) == ["a.png", "more/a.png"]
+
+
+def test_scenes_are_shared(tmp_path):
+    """Each process renders its own; on a base of a few pixels that takes no time."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import json\nfrom lua_demo.devices import join\nfrom lua_demo.engine import Engine\n"
+        "from lua_demo.evaluate import evaluate_scenes\ndevices = join('cpu')\n"
+        "made = evaluate_scenes(Engine('cpu'), 3, (2,), ('base',), base=32, devices=devices)\n"
+        "print(json.dumps([made.images, made.mean(2, 'base', 'psnr')]))\n"
+    )
+    (alone,), shared = launch(1, program), launch(2, program)
+    assert shared == [alone, alone] and len(json.loads(alone)[0]) == 3
+
+
+def test_batch_is_shared(tmp_path, photos):
+    tables = []
+    for processes in (1, 2):
+        out = tmp_path / f"out{processes}"
+        command = ["batch", photos, "--out", out, "--size", "32", "--methods", "base,lua", "--device", "cpu"]
+        printed = launch(processes, "-m", "lua_demo", *command)
+        assert "3 items: 3 run" in printed[0]
+        with (out / "batch.csv").open(newline="") as file:
+            tables.append([(row["item"], row["method"], row["file"]) for row in csv.DictReader(file)])
+    assert tables[0] == tables[1] and len(tables[0]) == 6
+    for path in (tmp_path / "out1").rglob("*.png"):
+        other = tmp_path / "out2" / path.relative_to(tmp_path / "out1")
+        assert np.array_equal(np.asarray(Image.open(path)), np.asarray(Image.open(other)))
+
+
+def test_gradients_are_averaged_and_the_first_process_writes(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    launch(2, program, tmp_path / "run")
     one, other = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     assert one == other, "the same weights after the step"
     assert one["gradient"] == pytest.approx((1 + 2) / 2)

@@ -17,7 +17,7 @@ from lua_demo.evaluate import evaluate, evaluate_scenes, seams, to_markdown
 from lua_demo.images import enlarge
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.tae import TinyAutoencoder
-from lua_demo.scenes.cli import write_corpus
+from lua_demo.scenes.cli import write_picture
 from lua_demo.schema import Request, Result, UserError
 from lua_demo.sheets import GAP, HEADER, busiest
 
@@ -61,11 +61,11 @@ def test_every_method_gets_every_column(engine, tmp_path):
 def test_scenes_are_rendered_at_the_size_of_the_truth(engine, monkeypatch):
     rendered = []
 
-    def spy(folder, count, size, seed):
-        write_corpus(folder, count, size, seed)
-        rendered.extend(np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png")))
+    def spy(scene, size, path):
+        write_picture(scene, size, path)
+        rendered.append(np.asarray(Image.open(path)))
 
-    monkeypatch.setattr("lua_demo.evaluate.write_corpus", spy)
+    monkeypatch.setattr("lua_demo.evaluate.write_picture", spy)
     result = evaluate_scenes(engine, 2, (2, 4), ("base", "lua"), base=32)
     assert [picture.shape[0] for picture in rendered] == [64, 64, 128, 128]
     assert result.crop is None and result.to_json()["averages"][4]["lua"]["psnr"] > 5

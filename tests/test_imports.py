@@ -22,6 +22,7 @@ LAYERS = [
         "methods",
         "timing",
         "cancel",
+        "devices",
         "images",
         "placement",
         "prompts",

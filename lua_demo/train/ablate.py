@@ -26,7 +26,7 @@ from lua_demo.schema import UserError
 from lua_demo.train import autoencoder, duplicates, upscaler
 from lua_demo.train.cli import sample_crops, with_steps
 from lua_demo.train.data import Crops, shrink
-from lua_demo.train.devices import Devices
+from lua_demo.devices import Devices
 from lua_demo.train.loop import Settings, train
 from lua_demo.train.pairs import CachedPairs
 from lua_demo.vaes import SPACES, load_network, name_of

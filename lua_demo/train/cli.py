@@ -21,7 +21,7 @@ from lua_demo.networks.swinir import SwinIR
 from lua_demo.schema import UserError
 from lua_demo.train import autoencoder, duplicates, upscaler
 from lua_demo.train.data import Crops
-from lua_demo.train.devices import Devices, join
+from lua_demo.devices import Devices, join
 from lua_demo.train.loop import Settings, Stage, Task, train
 from lua_demo.train.pairs import CachedPairs, FreshPairs, Pairs
 from lua_demo.vaes import SPACES, load_network, name_of

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lua_demo.images import save_png
 from lua_demo.schema import UserError
-from lua_demo.train.devices import Devices
+from lua_demo.devices import Devices
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,32 @@
-"""Training on several devices: one process each, started by `accelerate launch` or `torchrun`; gradients are averaged.
+"""Work on several devices: one process each, started by `accelerate launch` or `torchrun`.
 
 Both launchers tell a process its place by the environment variables RANK, WORLD_SIZE and LOCAL_RANK. Without them
-there is one process and nothing here does anything. Plain all-reduce instead of DistributedDataParallel: a step may
-leave a head out, and the networks are small.
+there is one process and nothing here does anything. Training averages the gradients by plain all-reduce instead of
+DistributedDataParallel: a step may leave a head out, and the networks are small.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
+from lua_demo.placement import resolve_device
 from lua_demo.schema import UserError
+
+T = TypeVar("T")
 
 PATIENCE = timedelta(hours=6)  # the others wait while the first one encodes the latents
 
 
 @dataclass(frozen=True)
 class Devices:
-    """All processes of one training, seen from one of them.
+    """All processes of one launch, seen from one of them.
 
     Attributes:
         device: where this process works: "cpu", "cuda:1".
@@ -36,6 +40,23 @@ class Devices:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    def share_of(self, work: Sequence[T]) -> Sequence[T]:
+        """What of `work` is for this process: every `count`-th piece."""
+        return work[self.rank :: self.count]
+
+    def gather(self, value: T) -> list[T]:
+        """The `value` of every process, by rank; all get the list."""
+        if self.count == 1:
+            return [value]
+        values: list[T] = [value] * self.count
+        distributed.all_gather_object(values, value)
+        return values
+
+    def collect(self, done: Sequence[T]) -> list[T]:
+        """What came of each process's `share_of` some work, in the order of that work; all get the list."""
+        shares = self.gather(done)
+        return [shares[i % self.count][i // self.count] for i in range(sum(map(len, shares)))]
 
     def wait(self) -> None:
         """Until all processes have come here."""
@@ -73,12 +94,17 @@ class Devices:
         return value
 
 
+ALONE = Devices("cpu")
+"""One process, wherever it works."""
+
+
 def join(device: str) -> Devices:
     """Meet the other processes of this launch, if there are any.
 
     Args:
-        device: "cuda" becomes this process's own GPU.
+        device: as `resolve_device` takes it; "cuda" becomes this process's own GPU.
     """
+    device = str(resolve_device(device))
     count, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if count == 1:
         return Devices(device)

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from lua_demo.arguments import Parser
+from lua_demo.devices import Devices, join
 from lua_demo.images import list_images, load_photo, to_tensor
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.schema import UserError
 from lua_demo.train import autoencoder, duplicates, upscaler
 from lua_demo.train.data import Crops
-from lua_demo.devices import Devices, join
 from lua_demo.train.loop import Settings, Stage, Task, train
 from lua_demo.train.pairs import CachedPairs, FreshPairs, Pairs
 from lua_demo.vaes import SPACES, load_network, name_of

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lua_demo.devices import Devices
 from lua_demo.images import save_png
 from lua_demo.schema import UserError
-from lua_demo.devices import Devices
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError
 from torch import Tensor
 
@@ -21,6 +19,7 @@ from lua_demo.families import FAMILIES
 from lua_demo.generators import sample
 from lua_demo.memory import DROP_ENCODERS, MODEL_OFFLOAD, RESIDENT, SEQUENTIAL_OFFLOAD, Plan, give_back
 from lua_demo.schema import UserError
+from lua_demo.weights import hub_file
 
 INDEX = "model_index.json"
 
@@ -46,7 +45,7 @@ class BaseModel:
         if not Path(self.source).is_dir():
             return needed
         folder, size_of_one = Path(self.source), self.dtype.itemsize
-        parts = {part: _values(folder / part) * size_of_one for part in _index(self.row, folder)}
+        parts = {part: _values(folder / part) * size_of_one for part in components(self.row, folder)}
         texts = sum(count for part, count in parts.items() if part.startswith("text_encoder"))
         return replace(needed, encoders=texts, denoiser=parts.get(self.family.denoiser, 0), vae=parts.get("vae", 0))
 
@@ -94,22 +93,14 @@ class BaseModel:
             self.plan = None
             give_back(self.device)
 
-    def __call__(
-        self,
-        prompt: str,
-        size: tuple[int, int],
-        steps: int,
-        guidance: float,
-        seed: int,
-        told: Callable[[int], None] = lambda step: None,
-    ) -> Tensor:
-        """As `generators.sample`. The text encoders run once for a prompt."""
+    def __call__(self, prompt: str, size: tuple[int, int], steps: int, guidance: float, *rest: Any) -> Tensor:
+        """Prompt -> normalised latent, as `generators.sample`. The text encoders run once for a prompt."""
         # Accelerate cannot stream tensors that were made in inference mode.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             given = self._text(prompt, guidance > 1)
             if self._pipeline is None:
                 self._load_for(DROP_ENCODERS, encoders=False)
-            return sample(self._pipeline, self.family, given, size, steps, guidance, seed, told)
+            return sample(self._pipeline, self.family, given, size, steps, guidance, *rest)
 
     def _text(self, prompt: str, guided: bool) -> dict[str, Any]:
         if self._encoded is None or self._encoded[0] != (prompt, guided):
@@ -132,7 +123,7 @@ class BaseModel:
         """Load the pipeline, or only its text encoders, or all but these, and place it."""
         self._pipeline = None
         give_back(self.device)
-        index = _index(self.row, self.source)
+        index = components(self.row, self.source)
         texts = [name for name in index if name.startswith("text_encoder")]
         without = {None: [], True: [self.family.denoiser, "vae"], False: texts}[encoders]
         with torch.inference_mode(False):
@@ -176,13 +167,13 @@ def _values(folder: Path) -> int:
     return total
 
 
-def _index(row: Base, source: str | os.PathLike[str]) -> list[str]:
+def components(row: Base, source: str | os.PathLike[str]) -> list[str]:
     """Names of the components of the pipeline at `source`; a clear refusal where it cannot be had."""
     if Path(source).is_dir():
         file = Path(source) / INDEX
     else:
         try:
-            file = Path(hf_hub_download(os.fspath(source), INDEX))
+            file = hub_file(os.fspath(source), INDEX)
         except GatedRepoError as error:
             raise UserError(f"{row.label} is gated: {row.access or f'ask for access at {source}'}") from error
         except (OSError, HFValidationError) as error:

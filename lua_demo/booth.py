@@ -20,6 +20,8 @@ MOST_BALLOTS = 64  # two pictures each, of up to some 20 MB
 MAX_AGE_S = 3600.0
 BALLOTS = "votes.jsonl"
 CHOICES = ("a", "b", "")
+SAMPLED = "native-sampled"
+"""What native is counted as where it was sampled from a prompt: elsewhere it is the photo, the ground truth."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Ballot:
     Attributes:
         token: what stands for it outside of this process.
         run: id of the comparison.
-        shown: the two methods, as A and as B; labels: their names for people.
+        shown: the two methods, as A and as B, or `SAMPLED`; labels: their names for people.
         pictures: copies of their pictures, as A and as B, under names that tell nothing.
         drawn: seconds of a clock that never goes back.
         choice: once there is a vote, "a", "b" or "" for no difference.
@@ -81,6 +83,8 @@ class Booth:
                 f"the pictures could not be shown ({error.strerror or error}); draw another pair"
             ) from error
         labels = rows[shown[0]]["label"], rows[shown[1]]["label"]
+        if run.document["source"]["kind"] == "prompt":
+            shown = tuple(SAMPLED if method == "native" else method for method in shown)
         ballot = Ballot(token, run.id, settings.get("scale", 0), shown, labels, pictures, time.monotonic())
         with self._lock:
             gone = [self._drawn.pop(before, None)] if isinstance(before, str) else []

@@ -14,7 +14,8 @@ from torch import nn
 from lua_demo import methods
 from lua_demo.bases import BASES as BASES
 from lua_demo.generators import load_generator
-from lua_demo.spaces import AUTOENCODER, GENERATOR, LUA, SWINIR
+from lua_demo.sources import load_lua_for, load_official_swinir
+from lua_demo.spaces import AUTOENCODER, GENERATOR, LUA, SWINIR, SWINIR_OFFICIAL
 from lua_demo.spaces import SPACES as SPACES
 from lua_demo.upscalers import Upscaler, bicubic
 from lua_demo.vaes import VAE
@@ -28,7 +29,7 @@ class Method:
     Attributes:
         label, description: for people; the description is one sentence.
         steps: its composition, of `methods`.
-        upscaler: key of `UPSCALERS`, or None.
+        upscaler: key of `LOADERS`, `PUBLISHED` or `WEIGHTLESS`, or None.
         needs_truth: made from the photo at the target size, so left out where the photo is smaller.
         is_truth: the photo at the target size itself: what the others are measured against.
         default: selected when the user chooses nothing.
@@ -43,12 +44,17 @@ class Method:
     default: bool = True
 
 
-# How the shipped weights of a role become a network; and the upscalers without weights.
+# How the shipped weights of a role become a network; where a space ships none, (space, folder of all weights) -> the
+# network that can be had, a UserError where it cannot; and the upscalers without weights.
 LOADERS: dict[str, Callable[[Path], nn.Module]] = {
     AUTOENCODER: lambda source: VAE(load_autoencoder(source)),
     GENERATOR: load_generator,
     LUA: load_lua,
     SWINIR: load_swinir,
+}
+PUBLISHED: dict[str, Callable[[str, Path], nn.Module]] = {
+    LUA: load_lua_for,
+    SWINIR_OFFICIAL: lambda space, weights: load_official_swinir(),
 }
 WEIGHTLESS: dict[str, Upscaler] = {"bicubic": bicubic}
 
@@ -56,6 +62,10 @@ METHODS: dict[str, Method] = {
     "base": Method("Base, as decoded", "The base latent, decoded without upscaling.", methods.BASE),
     "lua": Method("LUA (latent)", "LUA upscales the latent, then one decode.", methods.LATENT_UPSCALE, LUA),
     "swinir": Method("SwinIR (pixels)", "One decode, then SwinIR upscales pixels.", methods.PIXEL_UPSCALE, SWINIR),
+    "swinir-official": Method(
+        "SwinIR (official)", "One decode, then the SwinIR that its authors released upscales pixels.",
+        methods.PIXEL_UPSCALE, SWINIR_OFFICIAL, default=False,
+    ),
     "bicubic": Method(
         "Bicubic latent", "Bicubic interpolation of the latent, then one decode.", methods.LATENT_UPSCALE, "bicubic"
     ),

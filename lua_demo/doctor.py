@@ -21,7 +21,7 @@ from lua_demo.memory import GIB, RESIDENT
 from lua_demo.models import Models
 from lua_demo.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.report import markdown_table
-from lua_demo.sources import PUBLISHED_LUA, SCALES, SWINIR_FILES, cache_folder
+from lua_demo.sources import PUBLISHED_LUA, SWINIR_FILES, SWINIR_MB, official_swinir_files
 from lua_demo.spaces import GENERATOR, SPACES
 from lua_demo.weights import WEIGHTS_DIR
 
@@ -101,11 +101,12 @@ def cached_bytes() -> dict[str, int]:
 def base_states(models: Models) -> tuple[BaseState, ...]:
     """Whether each base can run with these models; what they hold is given back."""
     cached = cached_bytes()
-    return tuple(_base_state(key, models, cached) for key in BASES)
+    return tuple(base_state(key, models, cached) for key in BASES)
 
 
-def _base_state(key: str, models: Models, cached: dict[str, int]) -> BaseState:
-    row = BASES[key]
+def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -> BaseState:
+    """As `base_states`, of one. `cached`: what `cached_bytes` gives, for a caller that has it already."""
+    row, cached = BASES[key], cached_bytes() if cached is None else cached
     if not row.hub_id:
         folder = models.weights / SPACES[row.space].roles[GENERATOR]
         there = folder.is_dir()
@@ -134,9 +135,10 @@ def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
         if row.tiny:
             own, tiny = folder / space / "tiny", f"madebyollin/{row.tiny}"
             found[f"tiny autoencoder, {space}"] = str(own) if own.is_dir() else f"{tiny}: {_where(tiny, cached)}"
-    for trained_on, name in SWINIR_FILES.items():
-        files = [cache_folder() / name.format(scale=scale) for scale in SCALES]
-        found[f"SwinIR's release, {trained_on}"] = "cached" if all(map(Path.is_file, files)) else "not here"
+    for trained_on in SWINIR_FILES:
+        missing = [file for file in official_swinir_files(trained_on).values() if not file.is_file()]
+        size = f"not here, {len(missing)} x {SWINIR_MB} MB to download"
+        found[f"SwinIR's release, {trained_on}"] = size if missing else "cached"
     return found
 
 

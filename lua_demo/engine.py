@@ -22,7 +22,7 @@ from lua_demo import cost, decoding, generators, images, metrics
 from lua_demo.bases import BASES
 from lua_demo.cancel import raise_if_set, stops_on
 from lua_demo.catalog import METHODS_BY_KIND
-from lua_demo.latent_check import refuse_foreign
+from lua_demo.latent_check import MANY_OUTSIDE, refuse_foreign, share_outside
 from lua_demo.memory import give_back, is_out_of_memory
 from lua_demo.methods import ENCODE, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Step
 from lua_demo.models import Absent, Models, decoder_role
@@ -228,10 +228,12 @@ class Engine:
                 if reason:
                     return Result(key, row.label, None, skipped=reason, notes=notes)
                 notes = (*notes, *beyond(task.request, task.target))
-            image, spans, latent = truth, (), None
+            image, spans, latent, outside = truth, (), None, None
             if row.steps:
-                x, spans, latent, said = yield from self._chain(task, key, row.steps)
+                x, spans, latent, outside, said = yield from self._chain(task, key, row.steps)
                 image, notes = images.to_array(x), (*notes, *said)
+                if outside is not None and outside > MANY_OUTSIDE:
+                    notes += (f"{outside:.1%} of the enlarged latent is outside the range of photos; look closely",)
             scores = None
             if truth is not None and not row.is_truth:
                 raise_if_set(task.stop)
@@ -242,7 +244,7 @@ class Engine:
                     shown = images.enlarge(image, size)
                     notes = (*notes, f"measured after bicubic enlargement to {size[0]} x {size[1]} pixels")
                 scores = metrics.against(shown, truth, self.device if self.device.type == "cuda" else "cpu")
-            return Result(key, row.label, image, tuple(spans), scores, notes=notes, latent=latent)
+            return Result(key, row.label, image, tuple(spans), scores, notes=notes, latent=latent, outside=outside)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -272,9 +274,11 @@ class Engine:
 
     def _chain(
         self, task: _Task, key: str, steps: tuple[Step, ...]
-    ) -> Generator[Progress, None, tuple[Tensor, list[Span], BaseLatent | None, tuple[str, ...]]]:
-        """Run steps, or take what is kept; gives what they make, the spans, the base latent and notes on how."""
-        request, scale = task.request, task.request.scale
+    ) -> Generator[Progress, None, tuple[Tensor, list[Span], BaseLatent | None, float | None, tuple[str, ...]]]:
+        """Run steps, or take what is kept; gives what they make, the spans, the base latent, `Result.outside` and
+        notes on how.
+        """
+        request, scale, space = task.request, task.request.scale, BASES[task.request.base].space
         row, vae = METHODS_BY_KIND[request.kind][key], self.models.vae(request)
         said: list[str] = []
         kit = Kit(
@@ -283,7 +287,7 @@ class Engine:
             decode=lambda latent: _noting(decoding.decode(vae, latent), said),
             size=task.size,
         )
-        x, factor, spans, notes, base = None, 1, [], [], None
+        x, factor, spans, notes, base, outside = None, 1, [], [], None, None
         for index, step in enumerate(steps):
             chain = steps[: index + 1]
             factor = scale if step.enlarges else factor
@@ -296,6 +300,7 @@ class Engine:
                 notes += before
                 base = x if step in (ENCODE, SAMPLE) else base
                 continue
+            of_latent = step is UPSCALE and x is base
             if step in (SAMPLE, SAMPLE_LARGE):
                 x, measured = yield from self._sample(task, key, step, kit, factor, said)
             else:
@@ -311,13 +316,14 @@ class Engine:
             )
             spans.append(Span(step.name, measured.seconds, measured.peak_bytes, cold=work not in self._warm))
             self._warm.add(work)
+            outside = share_outside(x, space) if of_latent else outside
             base = x if step in (ENCODE, SAMPLE) else base
             if factor == 1:
                 task.kept[chain] = x, spans[-1], tuple(said)
             notes += said
             said.clear()
-        latent = None if base is None else BaseLatent(base[0].cpu().numpy(), BASES[request.base].space, task.size)
-        return x, spans, latent, tuple(dict.fromkeys(notes))
+        latent = None if base is None else BaseLatent(base[0].cpu().numpy(), space, task.size)
+        return x, spans, latent, outside, tuple(dict.fromkeys(notes))
 
     def _encode(self, task: _Task, vae: nn.Module, factor: int) -> Tensor:
         photo = images.to_tensor(task.small if factor == 1 else task.truth).to(self.device)

@@ -29,6 +29,9 @@ STATISTICS = ASSETS / "latent_statistics.safetensors"
 RANGE = 0.9995
 """Share of the values of each channel that lie within a space's range."""
 
+MANY_OUTSIDE = 0.01
+"""Share of an enlarged latent outside the range above which its picture comes with a note: 20 times that of photos."""
+
 CLEARLY = 1.0
 """By how many nats per patch another space must fit better before a latent is refused."""
 
@@ -171,6 +174,11 @@ def outside(latent: Tensor, space: str) -> Tensor:
     """
     low, high = _range(latent, space)
     return ((latent < low) | (latent > high)).float().mean(1)
+
+
+def share_outside(latent: Tensor, space: str) -> float | None:
+    """Share of the values of `latent` (B x C x h x w) outside the range of `space`; None where no range is shipped."""
+    return float(outside(latent, space).mean()) if space in load_statistics() else None
 
 
 def soft_bound(latent: Tensor, space: str) -> Tensor:

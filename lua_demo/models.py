@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lua_demo.base_model import BaseModel
+from lua_demo.base_model import BaseModel, components
 from lua_demo.bases import BASES
-from lua_demo.catalog import LOADERS, METHODS_BY_KIND, WEIGHTLESS
+from lua_demo.catalog import LOADERS, METHODS_BY_KIND, PUBLISHED, WEIGHTLESS
 from lua_demo.placement import DTYPES
 from lua_demo.schema import Request, UserError
-from lua_demo.sources import load_lua_for, lua_source
-from lua_demo.spaces import AUTOENCODER, DECODERS, GENERATOR, LUA, SPACES
+from lua_demo.sources import lua_source, official_swinir_files
+from lua_demo.spaces import AUTOENCODER, DECODERS, GENERATOR, LUA, SPACES, SWINIR_OFFICIAL
 from lua_demo.upscalers import Upscaler
 from lua_demo.vaes import VAE, load_network, name_of
 from lua_demo.weights import fingerprint
@@ -50,7 +50,7 @@ class Models:
         row, methods = BASES[request.base], METHODS_BY_KIND[request.kind]
         sampler = [GENERATOR] if request.prompt and not row.hub_id else []
         roles = [decoder_role(request), *sampler, *(methods[key].upscaler for key in request.methods)]
-        known = {*LOADERS, *DECODERS}
+        known = {*LOADERS, *PUBLISHED, *DECODERS}
         return [role for role in dict.fromkeys(roles) if role in known and (row.space, role) not in self.networks]
 
     def load(self, request: Request, role: str) -> None:
@@ -62,7 +62,9 @@ class Models:
         space = BASES[request.base].space
         if role in DECODERS:
             source, subfolder = self._decoder_source(request.base, role)
-            self.provide(space, role, VAE(load_network(space, source, subfolder), role))
+            if subfolder and not Path(source).is_dir():
+                components(BASES[request.base], source)  # says what to do where the base is gated or cannot be had
+            self.provide(space, role, VAE(load_network(space, source, subfolder, fast=True), role))
             return
         if role in SPACES[space].roles:
             folder = self.weights / SPACES[space].roles[role]
@@ -74,9 +76,9 @@ class Models:
                 f"the weights of {role} are missing: there is no {folder}; {way_out} or give another folder"
             )
         try:
-            self.provide(space, role, load_lua_for(space, self.weights))
+            self.provide(space, role, PUBLISHED[role](space, self.weights))
         except UserError as error:
-            raise Absent(f"{error}; the other methods need none") from error
+            raise Absent(f"{error}; the other methods run without it") from error
 
     def vae(self, request: Request) -> VAE:
         return self.networks[BASES[request.base].space, decoder_role(request)]
@@ -109,7 +111,7 @@ class Models:
         return bool(holding)
 
     def names(self, request: Request) -> dict[str, str]:
-        """Role -> "source (start of the sha256)", of what `request` uses and is there."""
+        """Role -> "source (start of the sha256)", of what `request` uses; no sha256 where it is not there."""
         row = BASES[request.base]
         space = SPACES[row.space]
         there = {role: folder for role, folder in space.roles.items() if (self.weights / folder).is_dir()}
@@ -118,6 +120,9 @@ class Models:
             with contextlib.suppress(UserError):  # there is none
                 source = lua_source(row.space, self.weights)
                 named[LUA] = f"{name_of(source)} ({fingerprint(source)})" if isinstance(source, Path) else source
+        if any(METHODS_BY_KIND[request.kind][key].upscaler == SWINIR_OFFICIAL for key in request.methods):
+            file = official_swinir_files()[request.scale]
+            named[SWINIR_OFFICIAL] = f"{file.name} ({fingerprint(file)})" if file.is_file() else file.name
         if row.hub_id:
             source, _ = self._decoder_source(request.base, decoder_role(request))
             named = {"decoder": f"{space.decoders[decoder_role(request)]} of {name_of(source)}", **named}

@@ -38,7 +38,7 @@ METRICS = {
 
 def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     """One dict per result, ready for JSON: method, label, file, width, height, stages, total_seconds, peak_bytes,
-    metrics, notes, skipped. `file`, `width` and `height` are None for a method that was left out.
+    metrics, outside, notes, skipped. `file`, `width` and `height` are None for a method that was left out.
     """
     return [
         {
@@ -51,6 +51,7 @@ def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
             "total_seconds": result.seconds,
             "peak_bytes": max((span.peak_bytes for span in result.spans), default=None),
             "metrics": None if result.metrics is None else dict(result.metrics),
+            "outside": result.outside,
             "notes": list(result.notes),
             "skipped": result.skipped,
         }

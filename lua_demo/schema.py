@@ -119,6 +119,8 @@ class Result:
         skipped: why the method was left out, for people; None when it ran.
         notes: what a reader of the picture must know (a fallback that ran, how metrics were taken).
         latent: the base that it started from; None where it started elsewhere.
+        outside: share of the values of the enlarged latent outside the range of its space's photos, where upscalers
+            can decode to broken pixels; None where no latent was enlarged.
     """
 
     method: str
@@ -129,6 +131,7 @@ class Result:
     skipped: str | None = None
     notes: tuple[str, ...] = ()
     latent: BaseLatent | None = None
+    outside: float | None = None
 
     @property
     def seconds(self) -> float:

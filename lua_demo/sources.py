@@ -26,6 +26,9 @@ SWINIR_FILES = {
 }
 """Classical super-resolution (arXiv 2108.10257), by training set: the first is the paper's best."""
 
+SWINIR_MB = 67
+"""Of one file of the release, in megabytes; there is one for each scale."""
+
 SCALES = (2, 4)
 TIMEOUT_SECONDS = 30
 BLOCK = 1 << 20
@@ -106,9 +109,7 @@ def load_lua_for(space: str, weights: Path = WEIGHTS_DIR) -> nn.Module:
     return DecoderReady(network, row.scaling_factor, row.shift_factor).eval()
 
 
-def load_official_swinir(
-    trained_on: str = "DF2K", folder: Path | None = None, release: str = SWINIR_RELEASE
-) -> nn.Module:
+def load_official_swinir(trained_on: str = "DF2K", folder: Path | None = None, release: str | None = None) -> nn.Module:
     """SwinIR as its authors released it: (image B x 3 x H x W in [0, 1], 2 or 4) -> image that many times as large.
 
     On the CPU in float32 and eval mode.
@@ -116,15 +117,20 @@ def load_official_swinir(
     Args:
         trained_on: a key of `SWINIR_FILES`.
         folder: where the files are kept; None: `cache_folder()`.
-        release: URL of the folder of the release.
+        release: URL of the folder of the release; None: `SWINIR_RELEASE`.
     Raises:
         UserError: a file cannot be downloaded, or is not exactly the network of the release; it is removed then.
     """
     if trained_on not in SWINIR_FILES:
         raise UserError(f"SwinIR was not released for {trained_on!r}; choose {' or '.join(SWINIR_FILES)}")
-    folder = folder or cache_folder()
+    folder, release = folder or cache_folder(), release or SWINIR_RELEASE
     files = {scale: SWINIR_FILES[trained_on].format(scale=scale) for scale in SCALES}
     return ByScale({s: _official(download(f"{release}/{name}", folder), s) for s, name in files.items()}).eval()
+
+
+def official_swinir_files(trained_on: str = "DF2K") -> dict[int, Path]:
+    """Scale -> where the file of the release is kept, be it there already or not."""
+    return {scale: cache_folder() / SWINIR_FILES[trained_on].format(scale=scale) for scale in SCALES}
 
 
 def _official(file: Path, scale: int) -> SwinIR:

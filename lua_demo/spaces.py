@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 AUTOENCODER, GENERATOR, LUA, SWINIR = "autoencoder", "generator", "lua", "swinir"
+SWINIR_OFFICIAL = "swinir-official"
 """Roles of networks."""
 
 DECODERS = {"kl": "full KL decoder", "tiny": "tiny decoder"}

@@ -6,23 +6,24 @@ denoiser leaves it. `VAE` makes of it what the app uses; training uses the netwo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.networks.kl import fast_decode
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
 from lua_demo.spaces import SPACES, Space
-from lua_demo.weights import WEIGHTS_DIR, load_autoencoder
+from lua_demo.weights import WEIGHTS_DIR, hub_file, load_autoencoder
 
 
 def name_of(source: str | os.PathLike[str]) -> str:
@@ -92,7 +93,9 @@ class KLAutoencoder(nn.Module):
         return shift, scale
 
 
-def load_network(space: str, source: str | os.PathLike[str] | None = None, subfolder: str = "") -> nn.Module:
+def load_network(
+    space: str, source: str | os.PathLike[str] | None = None, subfolder: str = "", fast: bool = False
+) -> nn.Module:
     """The autoencoder of `space`, on the CPU in float32 and eval mode.
 
     Args:
@@ -101,6 +104,7 @@ def load_network(space: str, source: str | os.PathLike[str] | None = None, subfo
             a folder or hub id of diffusers' AutoencoderTiny, AutoencoderKL or AutoencoderKLFlux2.
             None: the shipped autoencoder, or the space's tiny one from the hub.
         subfolder: of a source in diffusers' layout, where it holds more than the autoencoder.
+        fast: with `networks.kl.fast_decode` where that knows the decoder: the same numbers, for inference only.
     Raises:
         UserError: no such space; nothing there; not an autoencoder of that space.
     """
@@ -110,7 +114,7 @@ def load_network(space: str, source: str | os.PathLike[str] | None = None, subfo
     if row.tiny is None:
         network = load_autoencoder(source or WEIGHTS_DIR / "embedded" / "autoencoder")
     else:
-        network = _load_foreign(row, source or f"madebyollin/{row.tiny}", subfolder)
+        network = _load_foreign(row, source or f"madebyollin/{row.tiny}", subfolder, fast)
     if (network.latent_channels, network.stride) != (row.channels, row.stride):
         raise UserError(
             f"{source} has {network.latent_channels} channels at stride {network.stride}, but space {space} has "
@@ -119,7 +123,7 @@ def load_network(space: str, source: str | os.PathLike[str] | None = None, subfo
     return network.eval()
 
 
-def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str) -> nn.Module:
+def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str, fast: bool) -> nn.Module:
     path = Path(source).expanduser()
     if path.is_file():
         stem = re.sub(r"_(en|de)coder\.safetensors$", "", str(path))
@@ -147,6 +151,9 @@ def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str) ->
     except (OSError, ValueError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"the {kind} of {source} could not be loaded ({line[:200]}); get it again") from error
+    if fast:
+        with contextlib.suppress(UserError):  # a decoder that it does not know stays as it is
+            fast_decode(model)
     return KLAutoencoder(model)
 
 
@@ -190,7 +197,7 @@ def _file_of(source: str | os.PathLike[str], name: str) -> Path:
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser() / name
     try:
-        return Path(hf_hub_download(os.fspath(source), name))
+        return hub_file(os.fspath(source), name)
     except (OSError, HFValidationError) as error:
         raise UserError(
             f"{source} is not a path here and {name} could not be had from the Hugging Face hub "

@@ -15,7 +15,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -36,6 +36,9 @@ DERIVED = (".relative_position_index", ".attn_mask")
 
 UNREADABLE = (SafetensorError, UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, TypeError)
 """What the readers of safetensors and of torch.save files raise when given something else."""
+
+NO_CONNECTION = ("ConnectError", "ConnectTimeout", "ConnectionError")
+"""Names of the errors with which the hub's client says that there is no connection; one that is slow raises others."""
 
 LOADERS = {"LUA": "load_lua", "SwinIR": "load_swinir", "Autoencoder": "load_autoencoder"}
 
@@ -68,6 +71,22 @@ def fingerprint(source: str | os.PathLike[str]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()[:12]
+
+
+def hub_file(repository: str, name: str) -> Path:
+    """The file `name` of a hub repository, from the hub's cache where it is there and the hub cannot be reached.
+
+    A hub to which there is no connection is asked once: `hf_hub_download` would ask six more times, for half a minute.
+
+    Raises:
+        OSError, HFValidationError: it cannot be had, as `hf_hub_download` says it.
+    """
+    reached = True
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, name))
+    except Exception as error:  # of httpx2, httpx or requests, as the version of huggingface_hub has it
+        reached = type(error).__name__ not in NO_CONNECTION
+    return Path(hf_hub_download(repository, name, local_files_only=not reached))
 
 
 def _load(network: type[nn.Module], source: str | os.PathLike[str]) -> nn.Module:
@@ -109,9 +128,9 @@ def _locate(source: str | os.PathLike[str]) -> tuple[Path, Path | None]:
         raise UserError(f"{source} does not exist; give a folder, a .safetensors or .pth file, or a hub id owner/name")
     try:
         if repository in PUBLISHED_FILES:
-            return Path(hf_hub_download(repository, PUBLISHED_FILES[repository])), None
-        config_file = Path(hf_hub_download(repository, "config.json"))
-        return Path(hf_hub_download(repository, "model.safetensors")), config_file
+            return hub_file(repository, PUBLISHED_FILES[repository]), None
+        config_file = hub_file(repository, "config.json")
+        return hub_file(repository, "model.safetensors"), config_file
     except (OSError, HFValidationError) as error:
         raise UserError(
             f"{source} is not a path here and could not be had from the Hugging Face hub ({type(error).__name__}); "

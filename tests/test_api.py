@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -16,6 +19,7 @@ from lua_demo.cli import main
 from lua_demo.engine import Engine
 from lua_demo.provenance import read_png
 from lua_demo.schema import Request, Result, UserError
+from lua_demo.store import Store
 from lua_demo.validate import validated
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +71,73 @@ def test_upscale_takes_a_latent(client, photo):
     latent = client.predict(run=answer["run"], name="latent.safetensors", api_name="/export")
     *_, last = client.submit(latent=handle_file(latent), api_name="/upscale")
     assert np.array_equal(Image.open(last["file"]), Image.open(upscale(client, photo(160, 120))[-1]["file"]))
+
+
+PROMPT = {"prompt": "a lake at night", "size": 64, "seed": 5, "steps": 3, "guidance": 2.0, "aspect": "3:2"}
+
+
+@pytest.mark.parametrize("method", ["lua", "native"])
+def test_upscale_takes_a_prompt(client, prompted_weights, method):
+    *steps, last = client.submit(**PROMPT, method=method, api_name="/upscale")
+    assert [step["step"] for step in steps if step["stage"] == "generate"] == [0, 1, 2, 3]
+    (expected,) = (
+        event.image
+        for event in Engine("cpu", weights=prompted_weights).compare(Request(**PROMPT, methods=(method,)))
+        if isinstance(event, Result)
+    )
+    assert np.array_equal(np.asarray(Image.open(last["file"])), expected)
+    assert Path(last["file"]).name == f"a_lake_at_night_x2_{method}.png"
+    assert read_png(last["file"]).request == validated(Request(**PROMPT, methods=(method,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt": "a cat"}, "no word that the embedded model knows"),
+        ({"steps": 0}, "steps 0 is out of range"),
+        ({"guidance": 99}, "guidance 99 is no number in range"),
+        ({"aspect": "5:1"}, "aspect '5:1' does not exist"),
+        ({"base": "magic"}, "base 'magic' does not exist"),
+        ({"method": "roundtrip"}, "method 'roundtrip' does not exist"),
+    ],
+)
+def test_prompts_are_refused_by_upscale_and_compare_alike(client, changes, words):
+    changed = {**PROMPT, **changes}
+    for endpoint, names in (("/upscale", "method"), ("/compare", "methods")):
+        values = {name: value for name, value in changed.items() if name != "method"}
+        method = changes.get("method", "lua")
+        with pytest.raises(AppError, match=words):
+            client.predict(**values, **{names: method if names == "method" else [method]}, api_name=endpoint)
+
+
+def test_a_prompt_and_a_photo_are_too_much(client, photo):
+    with pytest.raises(AppError, match="both image and prompt are given"):
+        client.predict(image=handle_file(photo(96, 96)), prompt="a lake", api_name="/upscale")
+
+
+def test_clients_learn_no_folder_of_the_server(toy_weights, tmp_path, photo):
+    """The generator is missing, and LUA is damaged."""
+    weights = tmp_path / "weights"
+    shutil.copytree(toy_weights, weights)
+    (weights / "embedded" / "lua" / "model.safetensors").write_bytes(b"broken")
+    (weights / "bases" / "sdxl").mkdir(parents=True)
+    (weights / "bases" / "sdxl" / "model_index.json").write_text("{}")
+    with served(weights, tmp_path / "cache", Store(tmp_path / "store", pinned=None)) as url:
+        client = Client(url, verbose=False, download_files=str(tmp_path / "downloads"))
+        models = client.predict(api_name="/models")
+        assert models["bases"]["embedded"]["how"].endswith("there is no embedded/generator")
+        assert models["bases"]["sdxl"]["weights"] == "bases/sdxl"
+        assert str(tmp_path) not in json.dumps(models) + json.dumps(client.view_api(return_format="dict"))
+        for endpoint in ("/upscale", "/compare"):
+            with pytest.raises(AppError) as caught:
+                client.predict(prompt="a lake", api_name=endpoint)
+            assert "there is no embedded/generator; train one" in str(caught.value)
+            with pytest.raises(AppError) as caught:
+                client.predict(image=handle_file(photo(96, 96)), api_name=endpoint)
+            assert str(caught.value).startswith("embedded/lua/model.safetensors is not readable as weights")
+    for request in (Request(prompt="a lake"), Request(str(photo(96, 96)))):  # as the command line has it
+        with pytest.raises(UserError, match=re.escape(str(weights))):
+            list(Engine("cpu", weights=weights).compare(request))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +198,8 @@ def test_every_parameter_has_a_name_a_default_and_every_endpoint_a_description(c
         assert len(endpoints[name]["description"]) > 60
         assert all(parameter["parameter_has_default"] for parameter in endpoints[name]["parameters"])
     named = {name: [p["parameter_name"] for p in endpoints[name]["parameters"]] for name in endpoints}
-    assert named["/upscale"] == ["image", "scale", "method", "size", "latent"] and named["/models"] == []
+    assert named["/upscale"][:5] == ["image", "scale", "method", "size", "latent"] and named["/models"] == []
+    assert {*named["/compare"]} - {"methods"} == {*named["/upscale"]} - {"method"}
     assert endpoints["/compare"]["parameters"][3]["python_type"]["type"] == "int"
 
 
@@ -142,5 +214,6 @@ def test_the_readmes_example_runs(client, monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "busy upscale\n" in told and "['base', 'lua', 'bicubic']" in told
     assert read_png(variables["png"]).method == "lua" and f"?run={variables['comparison']['run']}" in told
-    with Image.open(variables["answer"]["file"]) as picture:
-        assert picture.size == (256, 192)
+    for name, size in (("answer", (256, 192)), ("sampled", (256, 256))):
+        with Image.open(variables[name]["file"]) as picture:
+            assert picture.size == size

@@ -24,6 +24,7 @@ from lua_demo.engine import Engine
 from lua_demo.families import FAMILIES, pack, unpack
 from lua_demo.images import load_photo, to_array, to_tensor
 from lua_demo.memory import DROP_ENCODERS, MODEL_OFFLOAD, PLANS, RESIDENT, SEQUENTIAL_OFFLOAD
+from lua_demo.networks import kl
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.placement import DTYPES
@@ -109,7 +110,8 @@ def test_our_decode_of_our_latent_is_the_pipelines_own_picture(weights, key, gui
     model.place(SIZE)
     with torch.inference_mode():
         latent = model(PROMPT, SIZE, 2, guidance, 5)
-        vae = VAE(load_network(row.space, folder, "vae"))
+        vae = VAE(load_network(row.space, folder, "vae", fast=True))
+        assert isinstance(vae.network.model.decoder, kl.Decoder)
         ours = vae.decode(latent)
         pipeline = getattr(diffusers, family.pipeline).from_pretrained(folder)
         pipeline.set_progress_bar_config(disable=True)
@@ -304,12 +306,23 @@ class Gate(BaseHTTPRequestHandler):
 
 
 ASKING = """
+from pathlib import Path
 import torch
 from lua_demo.base_model import BaseModel
 from lua_demo.bases import BASES
 from lua_demo.memory import RESIDENT
+from lua_demo.models import Models
+from lua_demo.schema import Request, UserError
 row = BASES["sd35-medium"]
-BaseModel(row, row.hub_id, torch.device("cpu"), torch.float32)._use(RESIDENT)
+cpu = torch.device("cpu")
+for work in (
+    lambda: BaseModel(row, row.hub_id, cpu, torch.float32)._use(RESIDENT),
+    lambda: Models(cpu, torch.float32, Path("nothing here")).load(Request("photo.jpg", base="sd35-medium"), "kl"),
+):
+    try:
+        work()
+    except UserError as error:
+        print(error)
 """
 
 
@@ -320,6 +333,8 @@ def test_a_gated_model_says_where_to_accept(tmp_path):
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", ASKING], env=environment, capture_output=True, text=True)
     server.shutdown()
-    told = done.stderr.splitlines()[-1]
-    assert "UserError: Stable Diffusion 3.5 medium is gated: accept its licence (Stability AI Community" in told
-    assert "https://huggingface.co/stabilityai/stable-diffusion-3.5-medium, then run: hf auth login" in told
+    assert done.returncode == 0, done.stderr
+    sampling, decoding = done.stdout.splitlines()
+    assert sampling == decoding, "a photo needs the base's decoder"
+    assert "Stable Diffusion 3.5 medium is gated: accept its licence (Stability AI Community" in sampling
+    assert "https://huggingface.co/stabilityai/stable-diffusion-3.5-medium, then run: hf auth login" in sampling

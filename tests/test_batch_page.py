@@ -20,6 +20,10 @@ from lua_demo.store import Store
 from lua_demo.ui.batch import MAX_ITEMS, Batches
 
 METHODS = ["base", "lua"]
+FORM = {
+    "scale": 2, "methods": METHODS, "size": 64, "base": "embedded", "decoder": "", "steps": 16, "guidance": 3.0,
+    "aspect": "1:1", "force_native": False,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -37,8 +41,7 @@ def files(photo, tmp_path) -> list[str]:
 
 
 def run(batches: Batches, files: list[str], session: str = "a", **changes) -> Iterator[tuple]:
-    values = {"scale": 2, "methods": METHODS, "size": 64, **changes}
-    return batches.run("photo", "", "", files, *values.values(), gr.Request(session_hash=session))
+    return batches.run("photo", "", "", files, **{**FORM, **changes}, session=gr.Request(session_hash=session))
 
 
 def test_rows_and_pictures_come_item_by_item(batches, files):
@@ -91,6 +94,7 @@ def test_refusals(batches, files):
         ({"files": [f"{n}.png" for n in range(MAX_ITEMS + 1)]}, f"{MAX_ITEMS + 1} comparisons are more than"),
         ({"files": files, "scale": 3}, "scale 3 does not exist"),
         ({"files": files, "methods": ["magic"]}, "method 'magic' does not exist"),
+        ({"files": files, "base": "magic"}, "base 'magic' does not exist"),
     ):
         answers = run(batches, **wrong)
         assert next(answers)[0].text.startswith(words)
@@ -133,8 +137,7 @@ def test_only_uploaded_files(photo):
 
 
 def prompts(batches: Batches, text: str, seeds: str, **changes) -> list[tuple]:
-    values = {"scale": 2, "methods": METHODS, "size": 64, **changes}
-    return list(batches.run("prompt", text, seeds, [], *values.values(), gr.Request(session_hash="a")))
+    return list(batches.run("prompt", text, seeds, [], **{**FORM, **changes}, session=gr.Request(session_hash="a")))
 
 
 @pytest.fixture
@@ -165,6 +168,16 @@ def test_prompts_with_every_seed(prompted):
         assert {"a_lake_at_night_x2_s3/native.png", "a_lake_at_night_x2_s4/latent.safetensors"} <= {*archive.namelist()}
 
 
+def test_prompts_take_the_settings_of_the_form(prompted):
+    settings = {"size": 48, "steps": 3, "guidance": 1.5, "aspect": "3:2", "force_native": True}
+    *_, (_, _, _, (run,), *_) = prompts(prompted, "a lake", "7", **settings)
+    document = prompted.store.open(run).document
+    assert document["settings"].items() >= {**settings, "seed": 7, "base": "embedded"}.items()
+    stream = prompted.engine.compare(Request(prompt="a lake", seed=7, methods=("lua",), **settings))
+    (expected,) = (event.image for event in stream if isinstance(event, Result))
+    assert np.array_equal(np.asarray(Image.open(prompted.store.open(run).pictures()["lua"])), expected)
+
+
 def test_refusals_of_prompts(prompted):
     for text, seeds, words in (
         (" \n# nothing", "0", "No prompts yet"),
@@ -182,6 +195,15 @@ def test_refusals_of_prompts(prompted):
 def test_in_a_browser(open_page, files):
     page = open_page()
     page.get_by_role("button", name="Batch: several prompts or photos in one go").click()
+    told = page.locator("#batch-taken")
+    expect(told).to_have_text("Size and model as under Advanced above: 512 px, Embedded (landscapes).")
+    page.locator("#advanced > button").click()
+    page.locator("#size input[type=number]").fill("128")
+    page.locator("#size input[type=number]").press("Tab")
+    expect(told).to_have_text("Size and model as under Advanced above: 128 px, Embedded (landscapes).")
+    page.locator("#batch-source").get_by_text("Prompts").click()
+    expect(told).to_contain_text("128 px, 1:1, 16 steps, guidance 3, Embedded")
+    page.locator("#batch-source").get_by_text("Photos").click()
     page.set_input_files("#batch-files input[type=file]", files)
     expect(page.locator("#batch-files")).to_contain_text("photo_90x")
     page.locator("#batch-run").click()

@@ -91,7 +91,7 @@ def test_weights_of_ones_own_are_found(machine, toy_weights, tmp_path):
 
 
 def test_the_release_of_swinir_is_looked_for(machine, tmp_path):
-    assert doctor.examine("cpu").weights["SwinIR's release, DF2K"] == "not here"
+    assert doctor.examine("cpu").weights["SwinIR's release, DF2K"] == "not here, 2 x 67 MB to download"
     folder = tmp_path / "lua_demo" / "weights"
     folder.mkdir(parents=True)
     for scale in SCALES:

@@ -103,3 +103,76 @@ def test_what_is_pushed_is_loaded_by_its_id(hub, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("same")
     assert {path.rsplit("/", 1)[1] for path in files} >= {"config.json", "model.safetensors", "README.md"}
+
+
+ASKING = """
+import sys
+from lua_demo.schema import UserError
+from lua_demo.base_model import BaseModel
+from lua_demo.bases import BASES
+from lua_demo.memory import RESIDENT
+from lua_demo.sources import load_lua_for
+from lua_demo.vaes import load_network
+import torch
+calls = []
+sys.addaudithook(lambda event, args: calls.append(args) if event == "socket.connect" and args[1][1] == 9 else None)
+row = BASES["sdxl"]
+for work in (
+    lambda: BaseModel(row, row.hub_id, torch.device("cpu"), torch.float32)._use(RESIDENT),
+    lambda: load_network("sdxl"),
+    lambda: load_lua_for("flux1"),
+):
+    try:
+        work()
+    except UserError as error:
+        print(len(calls), error)
+    calls.clear()
+"""
+
+GETTING = """
+from lua_demo.weights import hub_file
+print(hub_file("somebody/toy", "file.bin").read_bytes().decode())
+"""
+
+
+def program(text: str, address: str, home: Path) -> str:
+    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
+                   "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path):
+    lines = program(ASKING, "http://127.0.0.1:9", tmp_path).splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "1", "1"]
+    assert all("go online" in line for line in lines) and "SDXL base 1.0 could not be had" in lines[0]
+
+
+def test_what_is_cached_is_taken_while_the_hub_cannot_be_reached(hub, tmp_path):
+    address, files = hub
+    files["/somebody/toy/resolve/main/file.bin"] = b"content"
+    assert program(GETTING, address, tmp_path) == "content"
+    assert program(GETTING, "http://127.0.0.1:9", tmp_path) == "content"
+
+
+class Busy(Hub):
+    refused: list[int]
+
+    def do_GET(self):
+        if len(self.refused) < 3:
+            self.refused.append(503)
+            self.answer({"error": "busy"}, 503)
+        else:
+            super().do_GET()
+
+
+def test_a_hub_that_is_busy_is_asked_again(tmp_path):
+    handler = type("BusyHub", (Busy,), {"files": {"/somebody/toy/resolve/main/file.bin": b"content"}, "refused": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    assert program(GETTING, f"http://127.0.0.1:{server.server_port}", tmp_path) == "content"
+    server.shutdown()
+    assert len(handler.refused) == 3

@@ -6,15 +6,20 @@ import copy
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLFlux2
+from test_bases import asked, weights  # noqa: F401  a fixture
+from tiny_bases import KL
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lua_demo.decoding import _tiled, decode
+from lua_demo.engine import Engine
 from lua_demo.networks import kl, strips
 from lua_demo.networks.kl import fast_decode
-from lua_demo.schema import UserError
+from lua_demo.schema import Result, UserError
+from lua_demo.vaes import VAE, KLAutoencoder, load_network
 
 TINY = dict(
     block_out_channels=(8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=4,
@@ -133,3 +138,64 @@ def test_an_unknown_decoder_is_refused():
     vae.decoder.up_blocks[0].resnets[0].output_scale_factor = 2.0
     with pytest.raises(UserError, match="cannot be made fast: a residual block that is scaled"):
         fast_decode(vae)
+
+
+def test_the_app_decodes_fast_and_as_diffusers(weights):  # noqa: F811
+    """Through the engine, of two kinds of autoencoder; in tiles, too."""
+    for key, kind in (("flux1-dev", AutoencoderKL), ("flux2-klein", AutoencoderKLFlux2)):
+        app, request = Engine("cpu", weights=weights), asked(key, methods=("base",))
+        (latent,) = (event.latent for event in app.compare(request) if isinstance(event, Result))
+        vae = app.models.vae(request)
+        assert isinstance(vae.network.model.decoder, kl.Decoder)
+        plain = VAE(KLAutoencoder(kind.from_pretrained(weights / "bases" / key, subfolder="vae").eval()), "kl")
+        values = torch.from_numpy(latent.values)[None]
+        with torch.inference_mode():
+            for x in (values, values[..., :5, :7]):
+                torch.testing.assert_close(decode(vae, x)[0], decode(plain, x)[0], atol=1e-4, rtol=0)
+            wide = values.repeat(1, 1, 5, 4)
+            tiled, whole = _tiled(vae, wide, 32), decode(plain, wide)[0]
+            torch.testing.assert_close(tiled, _tiled(plain, wide, 32), atol=1e-4, rtol=0)
+            assert (tiled - whole).abs().max() > 1e-4, "tiles are tiles"
+
+
+@torch.inference_mode()
+def test_fp16_that_overflows_in_the_fast_decode_is_run_again_in_fp32():
+    model = tiny(scaling_factor=1.0)
+    # One block works at values that fp16 cannot hold; what leaves it is the same.
+    block = model.decoder.up_blocks[0].resnets[0]
+    for layer, factor in ((block.conv1, 1e6), (block.norm2, 1.0)):
+        layer.weight.mul_(factor)
+        layer.bias.mul_(factor)
+    plain, latent = VAE(KLAutoencoder(copy.deepcopy(model)), "kl"), torch.randn(1, 4, 8, 8)
+    vae = VAE(KLAutoencoder(fast_decode(model)), "kl")
+    expected, _ = decode(plain, latent)
+    for decoded in (lambda: decode(vae, latent)[0], lambda: _tiled(vae, latent, 32).clamp(0, 1)):
+        torch.testing.assert_close(decoded(), expected, atol=1e-4, rtol=0)
+    with torch.autocast("cpu", torch.float16):
+        assert not vae.network.decode(latent).isfinite().all(), "this overflows"
+        image, notes = decode(vae, latent)
+    assert "run again in fp32" in notes[1]
+    torch.testing.assert_close(image, expected, atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_bf16_autocast_is_as_close_as_that_of_diffusers():
+    """As the engine runs it: weights in float32."""
+    vae, latent = tiny(), torch.randn(1, 4, 16, 16)
+    fast, exact = fast_decode(copy.deepcopy(vae)), vae.decode(latent).sample
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs, ours = ((v.decode(latent).sample.float() - exact).norm() for v in (vae, fast))
+    assert 0 < ours < 1.3 * theirs
+
+
+def test_a_decoder_that_is_not_known_stays_as_it_is(tmp_path):
+    model = AutoencoderKL(
+        latent_channels=4, **{**KL, "up_block_types": ("UpDecoderBlock2D",) * 3 + ("AttnUpDecoderBlock2D",)}
+    )
+    model.save_pretrained(tmp_path)
+    network = load_network("sd1", tmp_path, fast=True)
+    assert type(network.model.decoder) is type(model.decoder)
+    latent = torch.randn(1, 4, 5, 7)
+    with torch.inference_mode():
+        theirs = model.eval().decode(latent / 0.18215).sample
+        torch.testing.assert_close(network.decode(latent) * 2 - 1, theirs)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import drawn
+from conftest import TRUNK, drawn
 from PIL import Image
 
 from lua_demo.images import list_images, load_photo, to_tensor
@@ -23,9 +23,12 @@ from lua_demo.latent_check import (
     soft_bound,
 )
 from lua_demo.latents import save_latent
+from lua_demo.networks.lua import LUA
+from lua_demo.report import rows
 from lua_demo.schema import BaseLatent, Request, Result, UserError
 from lua_demo.spaces import SPACES
 from lua_demo.train import statistics
+from lua_demo.upscalers import bicubic
 from lua_demo.vaes import load_network
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -166,3 +169,34 @@ def test_every_photo_is_told_in_every_space(space, kodak):
     soft = load_photo(list_images(SHARED / "data" / "kodak")[3]).resize((48, 32)).resize((192, 128), Image.BICUBIC)
     with torch.inference_mode():
         refuse_foreign(network.encode(to_tensor(soft)), space)
+
+
+def test_a_comparison_tells_the_share_of_the_enlarged_latent(engine, tmp_path):
+    """Of latents within the range and beyond it: the number for programs, a note for people where it is large."""
+    inside = drawn("embedded", 12)
+    row = load_statistics()["embedded"]
+    inside = inside.clamp(row.low[None, :, None, None], row.high[None, :, None, None]) / 2
+    far = inside.clone()
+    far[..., :6, :] = row.high[None, :, None, None] * 4
+    for latent, large in ((inside, False), (far, True)):
+        given = BaseLatent(latent[0].numpy(), "embedded", (96, 96))
+        file = save_latent(tmp_path / "in.safetensors", given)
+        request = Request(latent=str(file), methods=("base", "bicubic", "swinir"))
+        made = {event.method: event for event in engine.compare(request) if isinstance(event, Result)}
+        expected = outside(bicubic(latent, 2), "embedded").mean()
+        assert made["bicubic"].outside == pytest.approx(float(expected), abs=1e-6)
+        assert (made["bicubic"].outside > 0.4) == large
+        assert any("outside the range of photos" in note for note in made["bicubic"].notes) == large
+        assert made["base"].outside is None and made["swinir"].outside is None
+        assert [row["outside"] for row in rows(list(made.values()))] == [None, made["bicubic"].outside, None]
+
+
+def test_lua_from_a_photo_tells_its_share(engine, photo):
+    network = LUA(in_chans=16, **TRUNK)
+    with torch.no_grad():
+        network.heads["x2"].conv_last.bias[:4] = 100
+    engine.provide("embedded", "lua", network)
+    request = Request(str(photo(64, 48)), size=64, methods=("lua",))
+    (lua,) = (event for event in engine.compare(request) if isinstance(event, Result))
+    assert lua.outside == pytest.approx(4 / 16, abs=0.01)
+    assert any(note.startswith("25.0% of the enlarged latent is outside") for note in lua.notes)

@@ -175,7 +175,7 @@ def test_a_link_with_bad_settings_says_which(opening):
 
 
 def drop(opening: Opening, path, shared=None):
-    status, *form = opening.dropped(str(path), shared)
+    status, *form = opening.chosen(str(path), shared)
     return status, held(form)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from urllib.parse import quote
 
@@ -247,6 +248,61 @@ def test_from_a_prompt_to_pictures_and_back_by_link_and_file(open_page, page_sto
     assert again.id != run.id and again.pictures()["lua"].read_bytes() == run.pictures()["lua"].read_bytes()
 
 
+def drop(page: Page, name: str, content: bytes) -> None:
+    """Drop a file on the heading, far from all fields."""
+    page.evaluate(
+        """([name, bytes]) => {
+            const target = document.querySelector("#header h1"), dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name));
+            for (const kind of ["dragover", "drop"]) {
+                target.dispatchEvent(new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true }));
+            }
+        }""",
+        [name, base64.b64encode(content).decode()],
+    )
+
+
+@pytest.mark.browser
+def test_a_file_dropped_on_the_prompt_tab_fills_the_form(open_page, handlers, photo):
+    changes = {"seed": 11, "steps": 4, "aspect": "3:2", "scale": 4, "methods": ["lua"]}
+    *_, (_, _, _, share) = handlers.run(**prompted(**changes), session=gr.Request(session_hash="a"))
+    ours, path = export.make(share.run, "lua.png"), photo(120, 90)
+    page = open_page()
+    source, told = page.locator("#source input:checked"), page.locator("#status .text")
+    for _ in range(2):  # the second time the photo field holds a photo
+        write(page, "dunes")
+        drop(page, "mine.png", ours)
+        expect(told).to_contain_text("So is its prompt: press Compare")
+        expect(page.get_by_role("textbox", name="Prompt")).to_have_value(PROMPT)
+        expect(page.locator("#seed input")).to_have_value("11")
+        expect(page.locator("#methods input:checked")).to_have_count(1)
+        expect(page.get_by_role("radio", name="4×").first).to_be_checked()
+        expect(source).to_have_value("prompt")
+
+        drop(page, path.name, path.read_bytes())
+        expect(source).to_have_value("photo")
+        expect(page.locator("#photo img")).to_have_attribute("src", re.compile(re.escape(path.name)))
+        expect(told).to_have_text("The photo is in the form: press Compare.")
+        expect(page.locator("#methods")).to_contain_text("Round trip")
+        expect(page.locator("#methods input:checked")).to_have_count(1)
+        page.locator("#source").get_by_text("Prompt").click()
+
+    drop(page, "mine.safetensors", export.make(share.run, "latent.safetensors"))
+    expect(source).to_have_value("latent")
+    expect(page.locator("#latent").get_by_role("link")).to_have_attribute("href", re.compile(r"mine\.safetensors$"))
+    expect(told).to_have_text("The latent is in the form: press Compare.")
+    page.locator("#source").get_by_text("Prompt").click()
+
+    drop(page, "notes.txt", b"no picture")
+    expect_state(page, "error")
+    expect(told).to_have_text(re.compile("^notes.txt is not a readable image; use PNG"))
+    expect(source).to_have_value("prompt")
+    drop(page, "again.png", path.read_bytes())
+    expect(page.locator("#photo img")).to_have_attribute("src", re.compile("again.png"))
+    page.click("#compare")
+    expect_state(page, "done")
+
+
 @pytest.mark.browser
 def test_an_address_fills_the_form_and_runs_nothing(open_page, url, page_store):
     before = {run.id for run in page_store.runs()}
@@ -303,6 +359,34 @@ def test_the_form_fits_and_the_button_stays_in_reach(open_page, width, theme):
     page.get_by_role("textbox", name="Prompt").scroll_into_view_if_needed()
     box = page.locator("#compare").bounding_box()
     assert box["y"] >= 0 and box["y"] + box["height"] <= 844
+
+
+@pytest.mark.browser
+def test_on_a_phone_the_line_comes_into_view_and_stays_there(open_page):
+    page = open_page(390, 844, has_touch=True, is_mobile=True)
+    prepare(page, PROMPT)
+    page.evaluate("scrollTo(0, 330)")  # the viewer grows with its first picture
+    page.locator("#compare").tap()
+    expect_state(page, "done")
+    expect(page.locator("#status .line")).to_be_in_viewport()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_a_finger_has_to_meet_is_40_px_high(open_page, theme):
+    page = open_page(390, 844, theme, has_touch=True, is_mobile=True)
+    page.locator("#advanced > button").click()
+    page.get_by_role("button", name="Batch: several").click()
+    expect(page.locator("#batch-run")).to_be_visible()
+    assert overflow(page) == 0
+    small = page.evaluate(
+        """() => [...document.querySelectorAll("button, a, select, textarea, summary, label:has(> input), input")]
+            .filter((e) => !e.matches("[type=radio], [type=checkbox], [type=file]") && e.checkVisibility())
+            .map((e) => [e.getBoundingClientRect(), e.closest("[id]").id, e.textContent.trim()])
+            .filter(([box]) => box.height && box.height < 39.5)
+            .map(([box, ...name]) => [Math.round(box.height), ...name])"""
+    )
+    assert small == []
 
 
 @pytest.mark.browser

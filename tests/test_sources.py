@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_weights import GOLDEN, TOY, cache, offline_cache  # noqa: F401  a fixture
 
-from lua_demo import LUA, SwinIR, load_lua
-from lua_demo.schema import UserError
+from lua_demo import LUA, SwinIR, load_lua, load_swinir, sources
+from lua_demo.cli import main
+from lua_demo.engine import Engine
+from lua_demo.images import to_array, to_tensor
+from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.schema import Request, Result, UserError
 from lua_demo.sources import SCALES, SWINIR_FILES, cache_folder, download, load_lua_for, load_official_swinir
 
 NAMES = {scale: SWINIR_FILES["DF2K"].format(scale=scale) for scale in SCALES}
@@ -209,3 +217,66 @@ def test_the_published_lua_takes_and_gives_normalised_latents(stored, run, offli
 
 def test_the_published_lua_offline_says_so(offline_cache, tmp_path):  # noqa: F811
     refusal(lambda: load_lua_for("flux1", tmp_path), "vaskers5/LUA-FLUX", "go online")
+
+
+@pytest.fixture
+def released(server, monkeypatch, tmp_path):
+    """The handler of a server that stands for the release; what is downloaded is kept below `tmp_path`."""
+    address, handler = server
+    monkeypatch.setattr(sources, "SWINIR_RELEASE", address)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return handler
+
+
+def official(engine: Engine, photo: Path, **changes) -> dict[str, Result]:
+    request = Request(str(photo), **{"size": 24, "methods": ("base", "swinir-official"), **changes})
+    return {event.method: event for event in engine.compare(request) if isinstance(event, Result)}
+
+
+def test_the_official_swinir_is_a_method(released, engine, photo):
+    """From the embedded base, at both scales: what the released network makes of the decoded base."""
+    assert "swinir-official" not in Request().methods
+    path = photo(24, 16)
+    assert released.asked == []
+    for scale in SCALES:
+        made = official(engine, path, scale=scale)
+        network = load_swinir(cache_folder() / NAMES[scale])
+        with torch.inference_mode():
+            expected = network(to_tensor(made["base"].image), scale)
+        assert made["swinir-official"].label == "SwinIR (official)"
+        difference = made["swinir-official"].image.astype(int) - to_array(expected.clamp(0, 1))
+        assert made["swinir-official"].image.std() > 2
+        # The engine enlarges the decoded base before it is rounded to 8 bits.
+        assert np.abs(difference).max() <= 3 and np.abs(difference).mean() < 0.5
+        assert [span.name for span in made["swinir-official"].spans] == ["encode", "decode", "upscale"]
+    assert len(released.asked) == 2, "each file once"
+
+
+def test_the_official_swinir_in_the_space_of_another_base(released, toy_weights, photo, tmp_path):
+    (tmp_path / "weights" / "sdxl" / "tiny").mkdir(parents=True)
+    torch.manual_seed(0)
+    network = TinyAutoencoder(4)
+    for half in ("encoder", "decoder"):
+        file = tmp_path / "weights" / "sdxl" / "tiny" / f"taesdxl_{half}.safetensors"
+        save_file(getattr(network, half).state_dict(), file)
+    engine = Engine("cpu", weights=tmp_path / "weights")
+    made = official(engine, photo(24, 16), base="sdxl", decoder="tiny")
+    assert made["swinir-official"].image.shape == (32, 48, 3)
+
+
+def test_results_name_the_official_weights(released, toy_weights, photo, tmp_path):
+    options = ["--size", "24", "--methods", "base,swinir-official", "--weights", str(toy_weights), "--device", "cpu"]
+    assert main(["compare", "--image", str(photo(24, 16)), *options, "--out", str(tmp_path / "out")]) == 0
+    document = json.loads((tmp_path / "out" / "results.json").read_text())
+    sha256 = hashlib.sha256(released.files[NAMES[2]]).hexdigest()
+    assert document["weights"]["swinir-official"] == f"{NAMES[2]} ({sha256[:12]})"
+    assert document["methods"]["swinir-official"]["file"] == "swinir-official.png"
+
+
+def test_without_network_the_official_swinir_is_left_out(released, engine, photo, monkeypatch):
+    monkeypatch.setattr(sources, "SWINIR_RELEASE", "http://127.0.0.1:9/v0.0")
+    made = official(engine, photo(24, 16), methods=("swinir-official", "base", "lua"))
+    reason = made["swinir-official"].skipped
+    assert made["swinir-official"].image is None and "\n" not in reason
+    assert NAMES[2] in reason and "go online" in reason and "the other methods run without it" in reason
+    assert made["base"].image is not None and made["lua"].image is not None

@@ -6,13 +6,26 @@ import ast
 import re
 from pathlib import Path
 
+import gradio as gr
 import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from huggingface_hub import SpaceCard, SpaceHardware
 from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from lua_demo.bases import BASES
+from lua_demo.catalog import METHODS
+from lua_demo.engine import Engine
+from lua_demo.schema import Request, UserError
+from lua_demo.sources import official_swinir_files
 from lua_demo.spaces import SPACES
+from lua_demo.store import Store
+from lua_demo.ui.models import states
+from lua_demo.ui.offer import Offer
+from lua_demo.ui.page import build_demo, launch_options
+from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.zero_gpu import PLACED, ZeroGpuEngine
 from lua_demo.weights import PUBLISHED_FILES
 
@@ -87,3 +100,103 @@ def test_what_is_there_is_placed_and_what_is_not_is_said(toy_weights, monkeypatc
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_it_is_python_3_10(path):
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
+
+
+@pytest.mark.parametrize(
+    ("environment", "public"),
+    [
+        ({}, False),
+        ({"GRADIO_SERVER_NAME": "127.0.0.5"}, False),
+        ({"GRADIO_SERVER_NAME": "localhost"}, False),
+        ({"GRADIO_SERVER_NAME": "[::1]"}, False),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0"}, True),
+        ({"GRADIO_SERVER_NAME": "::"}, True),
+        ({"GRADIO_SERVER_NAME": "demo.example.org"}, True),
+        ({"SPACE_ID": "somebody/demo"}, True),
+    ],
+)
+def test_who_reaches_the_page(environment, public):
+    assert Offer(environment).public == public
+
+
+def test_a_shared_page_is_public():
+    offer = Offer({})
+    offer.page = gr.Blocks()
+    assert not offer.public
+    offer.page.share = True
+    assert offer.public
+
+
+@pytest.fixture
+def nothing_cached(monkeypatch, tmp_path):
+    """A machine with no weights but those of the checkout."""
+    for name in ("constants", "utils._cache_manager"):
+        monkeypatch.setattr(f"huggingface_hub.{name}.HF_HUB_CACHE", str(tmp_path / "hub"), raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("LUA_DEMO_OFFER", raising=False)
+
+
+def offered(engine: Engine) -> tuple[set[str], set[str]]:
+    """Bases and methods that a page over `engine` offers."""
+    page = PublicEngine(engine)
+    bases = {key for key, state in states(page).items() if "not offered" not in state.how}
+    return bases, {key for key in METHODS if not page.offer.refusal_of_method(key)}
+
+
+def test_a_public_page_offers_what_is_here_and_what_is_named(nothing_cached, toy_weights, monkeypatch, tmp_path):
+    engine, others = Engine("cpu", weights=toy_weights), set(METHODS) - {"swinir-official"}
+    assert offered(engine) == (set(BASES), set(METHODS)), "a page of one's own"
+    monkeypatch.setenv("SPACE_ID", "somebody/demo")
+    assert offered(engine) == ({"embedded"}, others)
+    monkeypatch.setenv("LUA_DEMO_OFFER", "sdxl, swinir-official")
+    assert offered(engine) == ({"embedded", "sdxl"}, set(METHODS))
+    monkeypatch.setenv("LUA_DEMO_OFFER", "all")
+    assert offered(engine) == (set(BASES), set(METHODS))
+    monkeypatch.delenv("SPACE_ID")
+    monkeypatch.setenv("LUA_DEMO_OFFER", "sdxl")
+    assert offered(engine) == ({"embedded", "sdxl"}, others), "the setting counts here, too"
+    monkeypatch.setenv("LUA_DEMO_OFFER", "sdxl,sd9")
+    with pytest.raises(UserError, match=r"LUA_DEMO_OFFER names 'sd9'; choose all or from .*sdxl.*swinir-official"):
+        PublicEngine(engine)
+
+
+def test_weights_on_disk_are_offered(nothing_cached, monkeypatch, tmp_path):
+    monkeypatch.setenv("SPACE_ID", "somebody/demo")
+    (tmp_path / "weights" / "bases" / "sd15").mkdir(parents=True)
+    (tmp_path / "weights" / "bases" / "sd15" / "model_index.json").write_text("{}")
+    for file in official_swinir_files().values():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert offered(Engine("cpu", weights=tmp_path / "weights")) == ({"embedded", "sd15"}, set(METHODS))
+
+
+def test_what_is_not_offered_is_refused_by_name(nothing_cached, toy_weights, photo, monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "somebody/demo")
+    page, path = PublicEngine(Engine("cpu", weights=toy_weights)), str(photo(64, 48))
+    for request in (Request(prompt="hills", base="sdxl"), Request(path, base="sdxl")):
+        with pytest.raises(UserError, match=r"^SDXL base 1\.0 is not offered on this page, where 6\.5 GiB would.*$"):
+            page.compare(request)
+    with pytest.raises(UserError, match=r"^SwinIR \(official\) is not offered on this page, where 134 MB would.*$"):
+        page.compare(Request(path, methods=("base", "swinir-official")))
+    for request in (Request(path), Request(path, base="flux1-dev", decoder="tiny")):
+        page.compare(request)  # needs nothing of the base itself
+
+
+def test_a_page_for_others_says_what_it_does_not_offer(nothing_cached, toy_weights, photo, monkeypatch, tmp_path):
+    """Launched for all hosts, without any variable; over HTTP."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "temp"))
+    demo = build_demo(Engine("cpu", weights=toy_weights), Store(tmp_path / "store", pinned=None))
+    demo.launch(prevent_thread_lock=True, quiet=True, server_name="0.0.0.0", **launch_options())
+    try:
+        client = Client(f"http://127.0.0.1:{demo.server_port}", verbose=False)
+        models, file = client.predict(api_name="/models"), handle_file(str(photo(64, 48)))
+        assert "not offered on this page" in models["bases"]["sdxl"]["how"] and not models["bases"]["sdxl"]["runs"]
+        assert "134 MB" in models["methods"]["swinir-official"]["not_offered"]
+        assert models["methods"]["lua"]["not_offered"] == ""
+        with pytest.raises(AppError, match=r"SDXL base 1\.0 is not offered on this page"):
+            client.predict(image=file, base="sdxl", api_name="/compare")
+        with pytest.raises(AppError, match=r"SwinIR \(official\) is not offered on this page"):
+            client.predict(image=file, method="swinir-official", api_name="/upscale")
+        assert client.predict(image=file, methods=["base"], size=64, api_name="/compare")["status"]["state"] == "done"
+    finally:
+        demo.close()

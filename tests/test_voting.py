@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import expect
 
 from lua_demo import booth as booth_module
-from lua_demo.booth import Booth, anonymous, full_size
+from lua_demo.booth import SAMPLED, Booth, anonymous, full_size
 from lua_demo.schema import UserError
 from lua_demo.store import Store
 from lua_demo.ui.voting import Voting, result_html, tally_html
@@ -49,6 +49,22 @@ def run_id(store: Store) -> str:
 def pictures(ballot: booth_module.Ballot, run: Any) -> list[bool]:
     named = [run.pictures()[method] for method in ballot.shown]
     return [copy.read_bytes() == file.read_bytes() for copy, file in zip(ballot.pictures, named, strict=True)]
+
+
+def test_a_sampled_native_is_not_counted_as_the_original_of_a_photo(booth, store, run_id):
+    pinned, draft = store.open(run_id), store.draft()
+    for path in pinned.pictures().values():
+        shutil.copyfile(path, draft / path.name)
+    document = {**pinned.document, "source": {**pinned.document["source"], "kind": "prompt"}}
+    prompted = store.finish(draft, document).id
+    for run, name in ((run_id, "native"), (prompted, SAMPLED)):
+        while name not in (ballot := booth.draw(run)).shown:
+            assert "native" not in ballot.shown
+        booth.vote(ballot.token, "ab"[ballot.shown.index(name)])
+    counted = [pair for entry in booth.tally() for pair in entry.pair]
+    assert counted.count("native") == counted.count(SAMPLED) == 1
+    words = result_html(booth.drawn(ballot.token), booth.tally())
+    assert "So far Native (sampled large) has 1 of 1 vote" in words and "Native (original)" in words
 
 
 def test_a_pair_is_of_the_target_size_and_under_names_that_tell_nothing(booth, store, run_id):

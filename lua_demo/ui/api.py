@@ -4,7 +4,7 @@ Without `from __future__ import annotations`: gradio reads the annotations and s
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from reprlib import repr as brief
@@ -71,10 +71,10 @@ class Api:
                 for key, space in SPACES.items()
             },
             "bases": {key: asdict(state) for key, state in states(self.engine).items()},
-            "methods": {key: _method_json(method) for key, method in METHODS.items()},
+            "methods": self._methods(METHODS),
             "prompts": {
                 "available": can_prompt(self.engine),
-                "methods": {key: _method_json(method) for key, method in PROMPT_METHODS.items()},
+                "methods": self._methods(PROMPT_METHODS),
                 "vocabulary": {name: list(words) for name, words in VOCABULARY.items()},
                 "examples": list(EXAMPLES),
                 "aspects": list(ASPECTS),
@@ -91,6 +91,10 @@ class Api:
             },
             **{key: environment[key] for key in ("device", "dtype", "versions")},
         }
+
+    def _methods(self, rows: Mapping[str, Method]) -> dict[str, Any]:
+        refusal = self.engine.offer.refusal_of_method
+        return {key: _method_json(method) | {"not_offered": refusal(key)} for key, method in rows.items()}
 
     def compare(
         self,
@@ -117,14 +121,11 @@ class Api:
         answer: dict[str, Any] = {"status": None, "pictures": [], "timing": "", "run": "", "files": []}
         with self.handlers.running(session) as run:
             try:
-                settings = {
-                    "prompt": prompt, "scale": scale, "methods": methods, "size": size, "seed": seed, "aspect": aspect,
-                    "base": base, "decoder": decoder, "force_native": force_native,
-                }  # fmt: skip
-                for name, value in (("steps", steps), ("guidance", guidance)):
-                    settings |= {} if value is None else {name: value}
-                request = from_settings(settings, _path("image", image), _path("latent", latent))
-                for status, views, timing, shared in self.handlers.show(validated(request), run.stop):
+                request = _request(
+                    image, latent, prompt=prompt, scale=scale, methods=methods, size=size, seed=seed, steps=steps,
+                    guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
+                )  # fmt: skip
+                for status, views, timing, shared in self.handlers.show(request, run.stop):
                     answer |= {"status": asdict(status)}
                     if isinstance(views, list):  # else there is nothing to see yet
                         answer |= {"pictures": [pane.to_json() for pane in views], "timing": timing}
@@ -141,15 +142,27 @@ class Api:
         method: str = "lua",
         size: int = 512,
         latent: dict | None = None,
+        prompt: str = "",
+        seed: int = Request.seed,
+        steps: int | None = None,
+        guidance: float | None = None,
+        aspect: str = Request.aspect,
+        base: str = Request.base,
+        decoder: str = Request.decoder,
+        force_native: bool = Request.force_native,
     ) -> Iterator[dict]:
-        """Enlarge one photo, or one latent, by one method of /models. image or latent: handle_file(path). A photo whose
-        longest side is above size is first shrunk to it; the result is exactly scale times that. Answers with
-        {state: "busy", method, stage, done, total} at the start of every stage, and at last with {state: "done",
-        method, file: a PNG that carries its settings, results: settings, times, memory, metrics}.
+        """Enlarge one photo, one latent or the picture of one prompt, by one method of /models. image or latent:
+        handle_file(path); a prompt, its settings, base and decoder: as for /compare. A photo whose longest side is
+        above size is first shrunk to it, a prompt is sampled at it; the result is exactly scale times that. Answers
+        with {state: "busy", method, stage, done, total, step, steps} at the start of every stage and after each of its
+        steps, and at last with {state: "done", method, file: a PNG that carries its settings, results: settings, times,
+        memory, metrics}.
         """
         try:
-            source = {"image": _path("image", image), "latent": _path("latent", latent)}
-            request = validated(Request(scale=scale, size=size, methods=(method,), **source))
+            request = _request(
+                image, latent, prompt=prompt, scale=scale, methods=(method,), size=size, seed=seed, steps=steps,
+                guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
+            )  # fmt: skip
             for event in self.engine.compare(request):
                 if isinstance(event, Progress):
                     yield {"state": "busy", **asdict(event)}
@@ -176,6 +189,12 @@ def _method_json(method: Method) -> dict[str, Any]:
         "needs_original": method.needs_truth,
         "default": method.default,
     }
+
+
+def _request(image: Any, latent: Any, steps: Any, guidance: Any, **settings: Any) -> Request:
+    """What an endpoint was asked for; steps and guidance that are None are as the makers of the base advise."""
+    given = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
+    return validated(from_settings(settings | given, _path("image", image), _path("latent", latent)))
 
 
 def _path(name: str, value: Any) -> str:

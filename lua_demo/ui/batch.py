@@ -56,6 +56,12 @@ class Batches(Sessions):
         scale: Any,
         methods: Any,
         size: Any,
+        base: Any,
+        decoder: Any,
+        steps: Any,
+        guidance: Any,
+        aspect: Any,
+        force_native: Any,
         session: gr.Request,
     ) -> Iterator[Answer]:
         """Run the prompts with every seed, or the files, as `source` says: "prompt" or "photo"."""
@@ -68,7 +74,10 @@ class Batches(Sessions):
                     sources, drawn = [batch.file_source(file) for file in files or ()], (Request.seed,)
                 if not sources:
                     raise UserError(NOTHING["prompt" if source == "prompt" else "photo"])
-                items = batch.items(sources, Request(size=size, methods=methods), [scale], drawn)
+                settings = {"methods": methods, "size": size, "base": base, "decoder": decoder}
+                if source == "prompt":
+                    settings |= {"steps": steps, "guidance": guidance, "aspect": aspect, "force_native": force_native}
+                items = batch.items(sources, Request(**settings), [scale], drawn)
                 if len(items) > MAX_ITEMS:
                     raise UserError(
                         f"{len(items)} comparisons are more than the {MAX_ITEMS} that the page takes at once; leave "

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from html import escape
+from typing import Any
+
 import gradio as gr
 
+from lua_demo.bases import BASES
 from lua_demo.batch import LATENT_SUFFIX
 from lua_demo.engine import Engine
 from lua_demo.prompts import EXAMPLES
 from lua_demo.schema import Request
+from lua_demo.spaces import DECODERS
 from lua_demo.store import Store
 from lua_demo.ui.batch import MAX_ITEMS, READY, Batches
-from lua_demo.ui.form import SCALES, can_prompt, method_choices, methods_for
-from lua_demo.ui.inputs import CheckboxGroup, FilesInput, Radio, Slider
+from lua_demo.ui.form import SCALES, Form, can_prompt, method_choices, methods_for
+from lua_demo.ui.inputs import CheckboxGroup, FilesInput, Radio
 from lua_demo.ui.sessions import WAITING
 from lua_demo.ui.status import StatusLine
 
+TAKEN = ("size", "base", "decoder", "steps", "guidance", "aspect", "force_native")
+"""Controls of the form that a batch is run with, too."""
 
-def batch_section(demo: gr.Blocks, engine: Engine, store: Store) -> None:
-    """Build the section where this is called, inside `demo`, and wire it."""
+
+def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> None:
+    """Build the section where this is called, inside `demo`, and wire it. `form` has the rest of the settings."""
     batches, default = Batches(engine, store), Request()
     source_now = "prompt" if can_prompt(engine) else "photo"
     with gr.Accordion("Batch: several prompts or photos in one go", open=False, elem_id="batch"):
@@ -57,7 +65,8 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store) -> None:
                     label="Methods",
                     elem_id="batch-methods",
                 )
-                size = Slider(128, 1024, value=default.size, step=8, label="Base size, px", elem_id="batch-size")
+                taken = [form.controls[name] for name in TAKEN]
+                told = gr.HTML(apply_default_css=False, label="Settings from Advanced", elem_id="batch-taken")
                 with gr.Row():
                     start = gr.Button(
                         "Run", variant="primary", elem_id="batch-run", elem_classes="go", min_width=120, scale=2
@@ -82,10 +91,12 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store) -> None:
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     source.input(methods_for, [source, methods], methods, queue=False, **quiet)
+    settled = [demo.load, source.change, *(control.change for control in taken)]
+    gr.on(settled, taken_html, [source, *taken], told, queue=False, trigger_mode="always_last", **quiet)
     waiting = start.click(lambda: WAITING, None, status, queue=False, **quiet)
     running = waiting.then(
         batches.run,
-        [source, prompts, seeds, files, scale, methods, size],
+        [source, prompts, seeds, files, scale, methods, *taken],
         [status, table, choice, runs, archive, found],
         api_visibility="private",
         show_progress="minimal",
@@ -98,3 +109,16 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store) -> None:
     stopped.then(None, None, None, cancels=[running], api_visibility="private")
     gr.on([runs.change, choice.input], batches.gallery, [runs, choice], gallery, queue=False, **quiet)
     demo.unload(batches.leave)
+
+
+def taken_html(
+    source: Any, size: Any, base: Any, decoder: Any, steps: Any, guidance: Any, aspect: Any, force_native: Any
+) -> str:
+    """Which settings a batch takes from the form, as they are now; all text is escaped."""
+    prompted = source == "prompt"
+    what = "Size, sampling and model" if prompted else "Size and model"
+    parts = [f"{size} px", *([aspect, f"{steps} steps", f"guidance {guidance}"] if prompted else [])]
+    parts.append(BASES[base].label if base in BASES else base)
+    parts += [DECODERS[decoder]] if decoder in DECODERS else []
+    parts += ["native however long it takes"] if prompted and force_native else []
+    return f"<p>{what} as under <b>Advanced</b> above: {escape(', '.join(map(str, parts)))}.</p>"

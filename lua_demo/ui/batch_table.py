@@ -44,7 +44,8 @@ def item_label(item: Item) -> str:
 
 def _row(entry: Entry, methods: Sequence[str]) -> str:
     item = entry.outcome.item
-    name = f'<th scope="row" title="{escape(item_label(item))}">{escape(item_label(item))}</th>'
+    label = escape(item_label(item))
+    name = f'<th scope="row" title="{label}"><span>{label}</span></th>'
     if entry.outcome.document is None:
         error = f"<span>{escape(entry.outcome.error)}</span>"
         return f'<tr>{name}<td class="error" colspan="{len(methods) + 1}">{error}</td></tr>'

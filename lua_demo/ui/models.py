@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -9,16 +11,22 @@ import gradio as gr
 
 from lua_demo.bases import BASES
 from lua_demo.doctor import BaseState, base_states
-from lua_demo.engine import Engine
 from lua_demo.models import Models
 from lua_demo.spaces import DECODERS, SPACES
+from lua_demo.ui.public import PublicEngine, relative
 
 DECODER_CHOICES = [("Default", ""), *((label.capitalize(), key) for key, label in DECODERS.items())]
 
 
-def states(engine: Engine) -> dict[str, BaseState]:
-    """Base -> whether it can run here, as things are now; nothing is loaded."""
-    return {state.base: state for state in base_states(Models(engine.device, engine.dtype, engine.weights))}
+def states(engine: PublicEngine) -> dict[str, BaseState]:
+    """Base -> whether it is offered and can run here, as things are now, without folders of the server; nothing is
+    loaded.
+    """
+    found = base_states(Models(engine.device, engine.dtype, engine.weights))
+    public = partial(relative, weights=engine.weights)
+    told = {state.base: replace(state, how=public(state.how), weights=public(state.weights)) for state in found}
+    refused = {key: reason for key, state in told.items() if (reason := engine.offer.refusal_of_base(state))}
+    return told | {key: replace(told[key], runs=False, how=why, access="") for key, why in refused.items()}
 
 
 def choice(state: BaseState) -> tuple[str, str]:

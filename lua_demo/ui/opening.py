@@ -8,7 +8,9 @@ from typing import Any
 
 import gradio as gr
 
+from lua_demo.batch import LATENT_SUFFIX
 from lua_demo.catalog import METHODS_BY_KIND
+from lua_demo.images import load_photo
 from lua_demo.prompts import EXAMPLES as PROMPTS
 from lua_demo.provenance import read_png
 from lua_demo.recreate import find_source
@@ -18,6 +20,7 @@ from lua_demo.settings import OF_PROMPTS, from_query, from_settings
 from lua_demo.store import EXAMPLES, Run, Store
 from lua_demo.timing_view import timing_html
 from lua_demo.ui.form import methods_for
+from lua_demo.ui.inputs import uploaded
 from lua_demo.ui.models import decoder_for
 from lua_demo.ui.share import Sharing
 from lua_demo.ui.showing import panes, summary
@@ -25,9 +28,10 @@ from lua_demo.ui.status import Status
 from lua_demo.ui.viewer import View
 
 GONE = "This comparison is no longer kept, or the link is not complete. Here is an example instead."
-EXAMPLE = "An example, computed beforehand. For your own, fill in the form and press Compare."
+EXAMPLE = "An example, computed beforehand from a {kind}. For your own, fill in the form and press Compare."
 EMPTY = "Ready. Fill in the form and press Compare."
 FILLED = "The settings of the link are in the form; nothing has run yet. Change what you like, then press Compare."
+DROPPED = "The {} is in the form: press Compare."
 MAX_STATE = 500  # characters of a viewer's state
 
 
@@ -77,11 +81,12 @@ class Opening:
         # The form has these settings from the start: filling it now could undo what a quick visitor has chosen.
         form = [gr.skip() for _ in self.controls]
         if run := first_pinned(self.store):
-            return [*self.show(run, status or Status("empty", EXAMPLE), go=False), *form]
+            example = Status("empty", EXAMPLE.format(kind=run.document["source"]["kind"]))
+            return [*self.show(run, status or example, go=False), *form]
         return [status or Status("empty", EMPTY), [], "", None, *form]
 
-    def dropped(self, photo: str | None, shared: Any) -> list[Any]:
-        """Status and form after an upload: a PNG of ours brings its settings back, any other photo changes nothing."""
+    def chosen(self, photo: str | None, shared: Any) -> list[Any]:
+        """Status and form once a photo was chosen: a PNG of ours brings its settings back, another changes nothing."""
         skip = [gr.skip() for _ in self.controls]
         try:
             made = read_png(photo) if photo else None
@@ -103,6 +108,26 @@ class Opening:
             return [Status("empty", f"{words} So is {made.file}: press Compare to run it again."), *form]
         missing = f"It was made from {made.file}, which is not here: choose that {made.kind}, then press Compare."
         return [Status("empty", f"{words} {missing}"), *form]
+
+    def dropped(self, event: gr.EventData, shared: Any, methods: Any) -> list[Any]:
+        """For a file that was dropped on the page: as `chosen`, and what the form starts from."""
+        name, path = (str(getattr(event, key, "")) for key in ("name", "path"))
+        skip = [gr.skip() for _ in self.controls]
+        if not path:
+            return [Status("error", f"{name} could not be uploaded; it may be too large: shrink it first."), *skip]
+        kind = "latent" if name.lower().endswith(LATENT_SUFFIX) else "photo"
+        path, said = uploaded(kind, path), gr.skip()
+        if kind == "photo":
+            try:
+                load_photo(path)
+            except UserError as error:
+                return [Status("error", str(error)), *skip]
+            said, *form = self.chosen(path, shared)
+            if form != skip:
+                return [said, *form]
+        start = {"source": kind, FIELDS[kind]: path, "methods": methods_for(kind, methods)}
+        form = [start.get(name, gr.skip()) for name in self.controls]
+        return [Status("empty", DROPPED.format(kind)) if said == gr.skip() else said, *form]
 
 
 def first_pinned(store: Store) -> Run | None:

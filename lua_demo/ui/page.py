@@ -11,9 +11,11 @@ from lua_demo.report import PAIR
 from lua_demo.store import EXAMPLES, Store
 from lua_demo.ui.api import Api
 from lua_demo.ui.batch_section import batch_section
+from lua_demo.ui.drop import PageDrop
 from lua_demo.ui.form import build_form
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.opening import EMPTY, Opening, initial
+from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.sessions import WAITING
 from lua_demo.ui.share import ShareRow
 from lua_demo.ui.status import Status, StatusLine
@@ -40,6 +42,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
     store = store or Store.from_environment()
     # Served where they are, without a copy; all of these folders can be read by whoever knows a file's whole path.
     gr.set_static_paths([store.folder, *([store.pinned] if store.pinned else []), EXAMPLES])
+    engine = PublicEngine(engine)
     handlers = Handlers(engine, store)
     with gr.Blocks(
         title="LUA demo: latent or pixel upscaling",
@@ -47,6 +50,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         fill_width=True,
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
     ) as demo:
+        engine.offer.page = demo
         gr.HTML(HEADER, apply_default_css=False, elem_id="header")
         with gr.Row(elem_id="layout"):
             with gr.Column(scale=0, min_width=320, elem_id="controls"):
@@ -62,13 +66,15 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
                 )
                 voting_section(store, share)
 
-        batch_section(demo, engine, store)
+        batch_section(demo, engine, store, form)
+        drop = PageDrop(label="Drop", elem_id="drop")
 
         controls, views = list(form.controls.values()), [status, viewer, timing, share]
         opening, quiet = Opening(store, form.controls), {"show_progress": "hidden", "api_visibility": "private"}
         demo.load(opening.link, None, [*views, *controls], queue=False, **quiet)
         photo = form.controls["image"]
-        photo.upload(opening.dropped, [photo, share], [status, *controls], queue=False, **quiet)
+        photo.upload(opening.chosen, [photo, share], [status, *controls], queue=False, **quiet)
+        drop.upload(opening.dropped, [share, form.controls["methods"]], [status, *controls], queue=False, **quiet)
         made = share.submit(handlers.sharing.download, None, share, **quiet)
         made.failure(None, None, None, js=DOWNLOAD_FAILED, api_visibility="private")
 

@@ -12,8 +12,8 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from lua_demo.booth import Ballot, Booth
-from lua_demo.catalog import METHODS
+from lua_demo.booth import SAMPLED, Ballot, Booth
+from lua_demo.catalog import METHODS, PROMPT_METHODS
 from lua_demo.schema import UserError
 from lua_demo.store import Store
 from lua_demo.ui.sessions import refusal
@@ -26,6 +26,7 @@ INTRO = (
 )
 PLACEHOLDER = "<p><b>No pair drawn yet</b></p>"
 OTHER = '<p class="told">Another comparison is on show now.</p>'
+LABELS = {key: method.label for key, method in METHODS.items()} | {SAMPLED: PROMPT_METHODS["native"].label}
 DRAW, NEXT = "Draw a pair", "Next pair"
 
 Answer = tuple[Any, Any, Any, Any, Any, Any]
@@ -151,7 +152,7 @@ def spread(entry: Tally) -> str:
 
 
 def label(method: str) -> str:
-    return escape(METHODS[method].label if method in METHODS else method)
+    return escape(LABELS.get(method, method))
 
 
 def tally_html(counts: Sequence[Tally]) -> str:

@@ -1,0 +1,88 @@
+"""What a page offers: where others can reach it, no visitor starts a download of many GiB."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+import gradio as gr
+
+from lua_demo.bases import BASES
+from lua_demo.catalog import METHODS, METHODS_BY_KIND
+from lua_demo.doctor import BaseState, base_state
+from lua_demo.engine import Engine
+from lua_demo.models import Models, decoder_role
+from lua_demo.schema import Request, UserError
+from lua_demo.sources import SWINIR_MB, official_swinir_files
+from lua_demo.spaces import SWINIR_OFFICIAL
+
+SETTING, ALL = "LUA_DEMO_OFFER", "all"
+DOWNLOADED = {key: row.label for key, row in BASES.items() if row.hub_id} | {
+    key: method.label for key, method in METHODS.items() if method.upscaler == SWINIR_OFFICIAL
+}
+"""Bases and methods whose weights are downloaded when they are first chosen, with their names for people."""
+
+
+class Offer:
+    """Which bases and methods a page offers: those whose weights are on this machine, and those that may be downloaded.
+
+    LUA_DEMO_OFFER names the latter: keys separated by commas, or "all". Without it all may be where only this machine
+    reaches the page, and none where others do. `page` is the page, once there is one: what it was launched with counts.
+
+    Raises:
+        UserError: the setting names what does not exist.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None):
+        self.environment = os.environ if environment is None else environment
+        self.page: gr.Blocks | None = None
+        text = self.environment.get(SETTING)
+        self.named = None if text is None else {key.strip() for key in text.split(",") if key.strip()}
+        unknown = (self.named or set()) - {*BASES, *DOWNLOADED, ALL}
+        if unknown:
+            raise UserError(f"{SETTING} names {sorted(unknown)[0]!r}; choose {ALL} or from {', '.join(DOWNLOADED)}")
+
+    @property
+    def public(self) -> bool:
+        """Whether others than this machine reach the page: a Space, a shared link, a host other than loopback."""
+        host = getattr(self.page, "server_name", None) or self.environment.get("GRADIO_SERVER_NAME", "localhost")
+        return bool(self.environment.get("SPACE_ID")) or getattr(self.page, "share", False) or not _is_loopback(host)
+
+    def refusal_of_base(self, state: BaseState) -> str:
+        """Why a base is not offered; empty where it is."""
+        if not state.download_gib or self._may_download(state.base):
+            return ""
+        return (
+            f"not offered on this page, where {state.download_gib:g} GiB would have to be downloaded first (photos "
+            "work with the tiny decoder)"
+        )
+
+    def refusal_of_method(self, key: str) -> str:
+        """Why a method is not offered; empty where it is."""
+        missing = [file for file in official_swinir_files().values() if not file.is_file()]
+        if key not in DOWNLOADED or not missing or self._may_download(key):
+            return ""
+        return f"not offered on this page, where {len(missing) * SWINIR_MB} MB would have to be downloaded first"
+
+    def check(self, request: Request, engine: Engine) -> None:
+        """UserError for what `request` needs and the page does not offer. Of the weights that count as the base's, a
+        photo or latent needs the KL decoder, and with the tiny one none.
+        """
+        for key in request.methods:
+            if reason := self.refusal_of_method(key):
+                raise UserError(f"{METHODS_BY_KIND[request.kind][key].label} is {reason}; choose other methods")
+        if BASES[request.base].hub_id and (request.prompt or decoder_role(request) == "kl"):
+            state = base_state(request.base, Models(engine.device, engine.dtype, engine.weights))
+            if reason := self.refusal_of_base(state):
+                raise UserError(f"{state.label} is {reason}; choose another model")
+
+    def _may_download(self, key: str) -> bool:
+        return not self.public if self.named is None else bool({key, ALL} & self.named)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,59 @@
+"""What the page and its clients may read of an engine, and have it do: no folder of the server, no large download."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from lua_demo.engine import Engine
+from lua_demo.schema import Progress, Request, Result, UserError
+from lua_demo.sources import cache_folder
+from lua_demo.ui.offer import Offer
+from lua_demo.validate import validated
+
+
+class PublicEngine:
+    """`engine`, naming files relative to its folder of weights, or to a cache, in all that it tells, and refusing what
+    is not offered.
+    """
+
+    def __init__(self, engine: Engine):
+        self.engine, self.offer = engine, Offer()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def compare(self, request: Request, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
+        """As `Engine.compare`."""
+        with self._telling():
+            request = validated(request)
+            self.offer.check(request, self.engine)
+            events = self.engine.compare(request, stop)
+        return self._public(events)
+
+    def _public(self, events: Iterator[Progress | Result]) -> Iterator[Progress | Result]:
+        with contextlib.closing(events), self._telling():
+            for event in events:
+                if isinstance(event, Result) and event.skipped:
+                    event = replace(event, skipped=relative(event.skipped, self.engine.weights))
+                yield event
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            raise UserError(relative(str(error), self.engine.weights)) from error
+
+
+def relative(text: str, weights: Path) -> str:
+    """`text` with the paths below `weights`, the hub's cache and ours relative to these."""
+    for folder in (weights, HF_HUB_CACHE, cache_folder()):
+        text = text.replace(f"{folder}/", "")
+    return text

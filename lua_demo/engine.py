@@ -96,7 +96,7 @@ class Engine:
 
     Args:
         device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto" (bf16 on CUDA, else fp32), "fp32" or "bf16" (autocast).
+        dtype: "auto" (bf16 on CUDA, else fp32), "fp32" or "bf16" (autocast; for LUA and SwinIR `upscalers.Fast`).
         weights: folder that replaces the shipped weights; the layout below it is that of `spaces.SPACES`.
     Raises:
         UserError: a device, dtype or folder that is not there.

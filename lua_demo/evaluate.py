@@ -236,7 +236,8 @@ def use_space(engine: Engine, args: Namespace) -> dict[str, str]:
     used = {}
     if args.vae or AUTOENCODER not in row.roles:
         role = in_space(args.space).decoder or AUTOENCODER
-        engine.provide(args.space, role, VAE(load_network(args.space, args.vae, fast=True), role if row.decoders else ""))
+        network = load_network(args.space, args.vae, fast=True)
+        engine.provide(args.space, role, VAE(network, role if row.decoders else ""))
         used[AUTOENCODER] = name_of(args.vae or f"madebyollin/{row.tiny}")
     for role in ("lua", "swinir"):
         if source := getattr(args, role):

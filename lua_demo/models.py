@@ -17,7 +17,7 @@ from lua_demo.placement import DTYPES
 from lua_demo.schema import Request, UserError
 from lua_demo.sources import lua_source, official_swinir_files
 from lua_demo.spaces import AUTOENCODER, DECODERS, GENERATOR, LUA, SPACES, SWINIR_OFFICIAL
-from lua_demo.upscalers import Upscaler
+from lua_demo.upscalers import Upscaler, fast
 from lua_demo.vaes import VAE, load_network, name_of
 from lua_demo.weights import fingerprint
 
@@ -42,8 +42,8 @@ class Models:
 
     def provide(self, space: str, role: str, network: nn.Module) -> None:
         """Use `network` as `role` of `space`, whatever weights lie in the folder."""
-        network = network.eval().requires_grad_(False)
-        self.networks[space, role] = network.to(self.device, memory_format=torch.channels_last)
+        network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.networks[space, role] = fast(network, self.dtype)
 
     def wanted(self, request: Request) -> list[str]:
         """The roles that `request` needs and that are not loaded."""

@@ -1,14 +1,18 @@
 """Upscalers: callables (tensor, scale) -> a tensor exactly `scale` times as high and wide, in the same currency.
 
-LUA takes latents; SwinIR takes images; both are the networks themselves. Bicubic takes either.
+LUA takes latents, SwinIR takes images, bicubic takes either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lua_demo.networks.fast import accelerate
+from lua_demo.networks.swin import SwinUpscaler
 
 Upscaler = Callable[[Tensor, int], Tensor]
 
@@ -16,3 +20,33 @@ Upscaler = Callable[[Tensor, int], Tensor]
 def bicubic(x: Tensor, scale: int) -> Tensor:
     """B x C x h x w -> B x C x scale*h x scale*w, without antialiasing (there is nothing to alias when enlarging)."""
     return F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
+
+
+class Fast(nn.Module):
+    """A LUA or SwinIR as fast as its device allows, frozen, called with any dtype.
+
+    Args:
+        dtype: to compute in. bfloat16 throughout, where autocast would cast at every step; float16, in which a sum can
+            overflow, is left to autocast.
+        compiled: as in `accelerate`.
+    """
+
+    def __init__(self, network: SwinUpscaler, dtype: torch.dtype, compiled: bool | None = False):
+        super().__init__()
+        self.network = accelerate(network, torch.float32 if dtype == torch.float16 else dtype, compiled)
+        self.dtype = dtype
+
+    def forward(self, x: Tensor, scale: int) -> Tensor:
+        if self.dtype == torch.float16:
+            return self.network(x, scale)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.network(x.to(self.dtype), scale)
+
+
+def fast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """`network` with every LUA and SwinIR in it, or itself, made `Fast`."""
+    if isinstance(network, SwinUpscaler):
+        return Fast(network, dtype)
+    for name, child in list(network.named_children()):
+        setattr(network, name, fast(child, dtype))
+    return network

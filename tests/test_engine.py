@@ -187,7 +187,7 @@ def test_stop_within_a_stage_gives_memory_back_and_keeps_results(engine, photo):
         stop.set()
 
     network = engine.models.networks["embedded", "swinir"]
-    hooks = [layer.register_forward_pre_hook(press_stop) for layer in network.layers[0].residual_group.blocks]
+    hooks = [layer.register_forward_pre_hook(press_stop) for layer in network.network.layers[0].residual_group.blocks]
     with pytest.raises(Stopped) as caught:
         list(stream)
     assert len(calls) == 1, "the second block must not run"

@@ -15,6 +15,8 @@ from lua_demo import LUA, SwinIR, load_lua
 from lua_demo.networks import windows
 from lua_demo.networks.fast import Graph, accelerate
 from lua_demo.networks.linear import Linear, onednn_takes
+from lua_demo.sources import ByScale
+from lua_demo.upscalers import Fast, fast
 from lua_demo.vaes import VAE
 from lua_demo.weights import WEIGHTS_DIR, load_autoencoder
 
@@ -138,3 +140,21 @@ def test_graph_on_cuda_equals_the_network():
     with torch.inference_mode():
         for x in inputs:
             torch.testing.assert_close(graph(x, 2), fast(x, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_upscalers_in_the_engine(dtype):
+    """Whatever wraps them is kept; autocast around them changes nothing in bfloat16."""
+    networks = {scale: noisy(SwinIR(**{**ODD_HEADS, "scales": (scale,)})) for scale in (2, 4)}
+    x = torch.rand(1, 3, 9, 12)
+    with torch.inference_mode():
+        expected = {scale: network(x, scale) for scale, network in networks.items()}
+        wrapped = fast(ByScale(networks), dtype)
+        assert isinstance(wrapped, ByScale) and all(isinstance(one, Fast) for one in wrapped.networks.values())
+        for scale, wanted in expected.items():
+            with torch.autocast("cpu", torch.bfloat16 if dtype == torch.float32 else dtype):
+                made = wrapped(x, scale)
+            error = (made.float() - wanted).norm() / wanted.norm()
+            assert error < (1e-5 if dtype == torch.float32 else 1e-2)
+    kept = torch.float32 if dtype == torch.float16 else dtype
+    assert {p.dtype for p in wrapped.parameters()} == {kept} and not any(p.requires_grad for p in wrapped.parameters())

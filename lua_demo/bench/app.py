@@ -14,7 +14,7 @@ from lua_demo import images
 from lua_demo.bench.clock import interleaved
 from lua_demo.engine import Engine
 from lua_demo.schema import Progress, Request, Result
-from lua_demo.upscalers import bicubic
+from lua_demo.upscalers import bicubic, fast
 from lua_demo.vaes import VAE
 from lua_demo.weights import WEIGHTS_DIR, load_autoencoder, load_lua, load_swinir
 
@@ -92,7 +92,8 @@ def _work(engine: Engine, scale: int):
 
     vae = ready(VAE(load_autoencoder(WEIGHTS_DIR / "embedded" / "autoencoder")))
     lua, swinir = (
-        ready(load(WEIGHTS_DIR / "embedded" / name)) for load, name in ((load_lua, "lua"), (load_swinir, "swinir"))
+        fast(ready(load(WEIGHTS_DIR / "embedded" / name)), engine.dtype)
+        for load, name in ((load_lua, "lua"), (load_swinir, "swinir"))
     )
     small = np.asarray(images.fit(images.load_photo(str(EXAMPLES / PHOTOS[0])), 512).at(1))
     photo = images.to_tensor(small).to(engine.device)

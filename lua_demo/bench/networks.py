@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lua_demo.networks.fast import accelerate
 from lua_demo.networks.kl import fast_decode
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swin import SwinUpscaler
@@ -106,14 +105,3 @@ def flux_step(network: nn.Module, side: int, words: int = 512) -> Callable[[], T
         guidance=torch.full((1,), 3.5, device=device, dtype=dtype),
     )
     return lambda: network(**inputs).sample
-
-
-class Fast:
-    """An upscaler of ours, as fast as `device` allows, called with float32 or its own dtype."""
-
-    def __init__(self, network: SwinUpscaler, device: torch.device, dtype: torch.dtype):
-        self.network = accelerate(network.to(device), dtype)
-        self.dtype = dtype
-
-    def __call__(self, x: Tensor, scale: int) -> Tensor:
-        return self.network(x.to(self.dtype), scale)

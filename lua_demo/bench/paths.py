@@ -13,6 +13,7 @@ import torch
 
 from lua_demo.bench import networks
 from lua_demo.bench.clock import Timing, interleaved
+from lua_demo.upscalers import Fast
 
 DECODERS = ("embedded", "tiny", "KL")
 
@@ -52,8 +53,8 @@ def measure(
 ) -> tuple[list[Path], dict[str, Timing]]:
     """The paths of `decoders`, and the timings of all stages. `pair`: "shipped", or "published": LUA and SwinIR-M."""
     target = base * scale
-    lua = networks.Fast(networks.lua("shipped" if pair == "shipped" else "full"), device, dtype)
-    swinir = networks.Fast(networks.swinir("shipped" if pair == "shipped" else "M", scale), device, dtype)
+    lua = Fast(networks.lua("shipped" if pair == "shipped" else "full").to(device), dtype, None)
+    swinir = Fast(networks.swinir("shipped" if pair == "shipped" else "M", scale).to(device), dtype, None)
     latent = torch.randn(1, 16, base // 8, base // 8, device=device, dtype=dtype)
     large = torch.randn(1, 16, target // 8, target // 8, device=device, dtype=dtype)
     photo = torch.rand(1, 3, base, base, device=device, dtype=dtype)

@@ -20,12 +20,17 @@ BORDER = 16
 BESIDE = 4
 
 
+def prepare() -> None:
+    """Import ahead of time what `against` needs: two seconds that only a comparison with a ground truth should pay."""
+    import skimage.color  # noqa: F401, PLC0415
+    import torchmetrics.functional.image  # noqa: F401, PLC0415
+
+
 def against(image: np.ndarray, truth: np.ndarray, device: torch.device | str = "cpu") -> dict[str, float | None]:
     """`psnr` (dB), `ssim`, `ms_ssim` and `colour_shift` (dE2000) of `image` against `truth`.
 
     SSIM and MS-SSIM are torchmetrics' with its standard Gaussian window; None where a side is too short for them.
     """
-    # torchmetrics takes two seconds to import, which only a comparison with a ground truth should pay.
     from torchmetrics.functional.image import (  # noqa: PLC0415
         multiscale_structural_similarity_index_measure as ms_ssim,
     )

@@ -23,9 +23,16 @@ class Ceiling:
     gemm_by: str
 
 
-@torch.no_grad()
-def ceilings(device: torch.device, dtype: torch.dtype) -> Ceiling:
-    """The best of a few runs, as a ceiling is what others did not disturb."""
+@dataclass(frozen=True)
+class Probe:
+    """`run` does `amount` of work: FLOP, or bytes of a copy."""
+
+    amount: float
+    run: Callable[[], object]
+
+
+def probes(device: torch.device, dtype: torch.dtype) -> dict[str, Probe]:
+    """The work by which ceilings are found, by name: "conv", "copy" and one or two ways to a matrix product."""
     side, pixels, numbers = (8192, 1024, 2**28) if device.type == "cuda" else (1024, 256, 2**24)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     image = torch.randn(1, 64, pixels, pixels, device=device, dtype=dtype)
@@ -33,16 +40,21 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> Ceiling:
     conv = nn.Conv2d(64, 64, 3, padding=1, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     source = torch.randn(numbers, device=device).to(dtype)
     target = torch.empty_like(source)
-    runs: dict[str, Callable[[], object]] = {
-        "torch.mm": lambda: a @ b.T, "conv": lambda: conv(image), "copy": lambda: target.copy_(source),
-    }  # fmt: skip
+    result = {
+        "torch.mm": Probe(2 * side**3, lambda: a @ b.T),
+        "conv": Probe(2 * 9 * 64 * 64 * pixels**2, lambda: conv(image)),
+        "copy": Probe(2 * numbers * source.element_size(), lambda: target.copy_(source)),
+    }
     if device.type == "cpu":
-        runs["oneDNN"] = lambda: product(a, b)
-    best = {name: min(t.samples) for name, t in interleaved(runs, 15, device).items()}
-    gemm = min((name for name in ("torch.mm", "oneDNN") if name in best), key=best.get)
-    return Ceiling(
-        gemm=2 * side**3 / best[gemm],
-        conv=2 * 9 * 64 * 64 * pixels**2 / best["conv"],
-        copy=2 * numbers * source.element_size() / best["copy"],
-        gemm_by=gemm,
-    )
+        result["oneDNN"] = Probe(2 * side**3, lambda: product(a, b))
+    return result
+
+
+@torch.no_grad()
+def ceilings(device: torch.device, dtype: torch.dtype) -> Ceiling:
+    """The best of a few runs, as a ceiling is what others did not disturb."""
+    asked = probes(device, dtype)
+    found = interleaved({name: probe.run for name, probe in asked.items()}, 15, device)
+    best = {name: probe.amount / min(found[name].samples) for name, probe in asked.items()}
+    gemm = max((name for name in ("torch.mm", "oneDNN") if name in best), key=best.get)
+    return Ceiling(best[gemm], best["conv"], best["copy"], gemm)

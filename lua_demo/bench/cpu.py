@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lua_demo.bench import networks, reference
-from lua_demo.bench.ceilings import Ceiling
+from lua_demo.bench.ceilings import Ceiling, probes
 from lua_demo.bench.clock import Timing, interleaved
 from lua_demo.bench.counts import count, work
 from lua_demo.bench.goals import CPU, Row
@@ -102,8 +102,12 @@ def _small(note, time, counted, ceilings: dict[str, Ceiling], full: bool) -> Non
     small, large, photo = torch.randn(1, 4, 32, 32), torch.randn(1, 4, 64, 64), torch.rand(1, 3, 256, 256)
     fast, fast_trunk, fast_light = (accelerate(net) for net in (lua_s, trunk, light))
     large16, embedded_large = large.bfloat16(), torch.randn(1, 16, 64, 64).bfloat16()
+    # Timed in turn with the networks, as a machine's speed drifts from one second to the next.
+    product = probes(DEVICE, torch.float32)[ceilings["fp32"].gemm_by]
+    conv = probes(DEVICE, torch.bfloat16)["conv"]
     quick = time(
-        CPU_SAMPLES, LUA_S=lambda: fast(small, 2), tiny_256=lambda: tiny.decode(small),
+        CPU_SAMPLES, product=product.run, conv_bf16=conv.run, LUA_S=lambda: fast(small, 2),
+        tiny_256=lambda: tiny.decode(small),
         tiny_512_plain=lambda: plain.decode(large), tiny_512=lambda: tiny.decode(large),
         tiny_512_bf16=lambda: tiny16.decode(large16), embedded_512_bf16=lambda: embedded16.decode(embedded_large),
     )  # fmt: skip
@@ -124,9 +128,9 @@ def _small(note, time, counted, ceilings: dict[str, Ceiling], full: bool) -> Non
     counted["LUA_S"] = work(lua_s, lambda net, y: net(y, 2), (1, 4, 32, 32), ceilings["fp32"], 4)
     counted["tiny_512_bf16"] = work(tiny, decode, (1, 4, 64, 64), narrow, 2)
     counted["embedded_512_bf16"] = work(networks.decoder("embedded"), decode, (1, 16, 64, 64), narrow, 2)
-    note("C7a", counted["LUA_S"][0] / quick["LUA_S"] / ceilings["fp32"].gemm)
+    note("C7a", counted["LUA_S"][0] / quick["LUA_S"] / (product.amount / quick["product"]))
     for key, name in (("C7b", "tiny_512_bf16"), ("C7c", "embedded_512_bf16")):
-        note(key, counted[name][0] / quick[name] / narrow.conv)
+        note(key, counted[name][0] / quick[name] / (conv.amount / quick["conv_bf16"]))
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from lua_demo.networks.linear import Linear
 from lua_demo.networks.skip import LinearSkip
+from lua_demo.networks.strips import strips
 from lua_demo.networks.windows import RASTER, Group, Layout, Piece, WindowAttention, layout, pad_by_reflection
 from lua_demo.schema import UserError
 
@@ -76,10 +77,18 @@ class ResidualGroup(nn.Module):
 
 
 class Head(nn.Module):
-    """Trunk features B x dim x h x w -> B x channels x (scale * h) x (scale * w), scale a power of two."""
+    """Trunk features B x dim x h x w -> B x channels x (scale * h) x (scale * w), scale a power of two.
+
+    Without gradients a large image is made strip by strip of rows, with as many rows around each as the convolutions
+    see: the same numbers, without all features of the large image at once.
+    """
+
+    AROUND = 3  # rows of the input: 1 + 1 + 1/2 + 1/4 + ... are seen
+    ELEMENTS = 2**25  # features of a strip at the output's size, at most, unless it is a single row
 
     def __init__(self, dim: int, features: int, channels: int, scale: int):
         super().__init__()
+        self.scale = scale
         self.conv_before = nn.Sequential(nn.Conv2d(dim, features, 3, padding=1), nn.LeakyReLU())
         doublings = scale.bit_length() - 1
         steps = [(nn.Conv2d(features, 4 * features, 3, padding=1), nn.PixelShuffle(2)) for _ in range(doublings)]
@@ -87,6 +96,20 @@ class Head(nn.Module):
         self.conv_last = nn.Conv2d(features, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        height, scale = x.shape[2], self.scale
+        row = len(x) * self.conv_last.in_channels * scale**2 * x.shape[3]
+        cuts = list(strips(height, row, self.ELEMENTS))
+        if torch.is_grad_enabled() or len(cuts) == 1:
+            return self._whole(x)
+        size = len(x), self.conv_last.out_channels, height * scale, x.shape[3] * scale
+        out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        for top, bottom in cuts:
+            above, below = max(top - self.AROUND, 0), min(bottom + self.AROUND, height)
+            made = self._whole(x[:, :, above:below])
+            out[:, :, top * scale : bottom * scale] = made[:, :, (top - above) * scale : (bottom - above) * scale]
+        return out
+
+    def _whole(self, x: Tensor) -> Tensor:
         return self.conv_last(self.upsample(self.conv_before(x)))
 
 

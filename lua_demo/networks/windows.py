@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -103,12 +103,23 @@ def _windows(
 
 def _cut(groups: Sequence[Group], most: int) -> Iterator[Piece]:
     """Pieces of at most `most` tokens, but at least one window."""
+    together: list[Group] = []
     for group in groups:
         window = group.height * group.width
         step = max(most // window, 1) * window
         for start in range(group.start, group.stop, step):
-            stop = min(start + step, group.stop)
-            yield Piece(start, stop, (Group(group.height, group.width, 0, stop - start),))
+            part = Group(group.height, group.width, start, min(start + step, group.stop))
+            if together and part.stop - together[0].start > most:
+                yield _piece(together)
+                together = []
+            together.append(part)
+    yield _piece(together)
+
+
+def _piece(parts: Sequence[Group]) -> Piece:
+    """Of groups one after the other; inside of the piece they are counted from its start."""
+    first, last = parts[0].start, parts[-1].stop
+    return Piece(first, last, tuple(replace(part, start=part.start - first, stop=part.stop - first) for part in parts))
 
 
 @functools.lru_cache(maxsize=8)

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from lua_demo import metrics
 from lua_demo.engine import Engine
 from lua_demo.report import PAIR
 from lua_demo.store import EXAMPLES, Store
@@ -72,6 +73,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         controls, views = list(form.controls.values()), [status, viewer, timing, share]
         opening, quiet = Opening(store, form.controls), {"show_progress": "hidden", "api_visibility": "private"}
         demo.load(opening.link, None, [*views, *controls], queue=False, **quiet)
+        demo.load(metrics.prepare, None, None, queue=False, **quiet)  # while the visitor is reading
         photo = form.controls["image"]
         photo.upload(opening.chosen, [photo, share], [status, *controls], queue=False, **quiet)
         drop.upload(opening.dropped, [share, form.controls["methods"]], [status, *controls], queue=False, **quiet)

@@ -21,6 +21,7 @@ from lua_demo.memory import GIB, RESIDENT
 from lua_demo.models import Models
 from lua_demo.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.report import markdown_table
+from lua_demo.schema import UserError
 from lua_demo.sources import PUBLISHED_LUA, SWINIR_FILES, SWINIR_MB, official_swinir_files
 from lua_demo.spaces import GENERATOR, SPACES
 from lua_demo.weights import WEIGHTS_DIR
@@ -114,8 +115,11 @@ def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -
         how = RESIDENT.label if there else missing
         return BaseState(key, row.label, there, how, "shipped" if there else "not here", 0.0, "")
     base, size = models.base(key), (row.sizes[0], row.sizes[0])
-    plans = base.plans(size)
-    how = plans[0].label if plans else base.refusal(size)
+    try:
+        plans = base.plans(size)
+        how = plans[0].label if plans else base.refusal(size)
+    except UserError as error:  # what lies in the folder is no pipeline
+        plans, how = [], str(error)
     if Path(base.source).is_dir():
         return BaseState(key, row.label, bool(plans), how, str(base.source), 0.0, "")
     have = cached.get(row.hub_id, 0) / GIB

@@ -90,6 +90,13 @@ def test_weights_of_ones_own_are_found(machine, toy_weights, tmp_path):
     assert states(doctor.examine("cpu", weights=folder))["embedded"].runs
 
 
+def test_a_folder_that_is_no_pipeline_is_told(machine, tmp_path):
+    folder = tmp_path / "weights"
+    (folder / "bases" / "sdxl").mkdir(parents=True)
+    found = states(doctor.examine("cpu", weights=folder))["sdxl"]
+    assert not found.runs and "no diffusers pipeline" in found.how
+
+
 def test_the_release_of_swinir_is_looked_for(machine, tmp_path):
     assert doctor.examine("cpu").weights["SwinIR's release, DF2K"] == "not here, 2 x 67 MB to download"
     folder = tmp_path / "lua_demo" / "weights"

@@ -42,8 +42,9 @@ class Models:
 
     def provide(self, space: str, role: str, network: nn.Module) -> None:
         """Use `network` as `role` of `space`, whatever weights lie in the folder."""
-        network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-        self.networks[space, role] = fast(network, self.dtype)
+        # On the CPU first: where ZeroGPU emulates CUDA, tensors can be moved but not computed with.
+        network = fast(network.eval().requires_grad_(False), self.dtype)
+        self.networks[space, role] = network.to(self.device, memory_format=torch.channels_last)
 
     def wanted(self, request: Request) -> list[str]:
         """The roles that `request` needs and that are not loaded."""

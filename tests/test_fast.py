@@ -158,3 +158,13 @@ def test_upscalers_in_the_engine(dtype):
             assert error < (1e-5 if dtype == torch.float32 else 1e-2)
     kept = torch.float32 if dtype == torch.float16 else dtype
     assert {p.dtype for p in wrapped.parameters()} == {kept} and not any(p.requires_grad for p in wrapped.parameters())
+
+
+def test_the_copy_moves_with_its_biases():
+    """Made on the CPU and moved then, as on ZeroGPU; biases keep their layout where convolutions change theirs."""
+    network = noisy(LUA(**ODD_HEADS))
+    moved = accelerate(network).to(memory_format=torch.channels_last)
+    biases = {name: value for name, value in moved.named_buffers() if ".bias_" in name}
+    assert biases and all(value.is_contiguous() for value in biases.values())
+    assert not biases.keys() & moved.state_dict().keys()
+    assert all(value.is_meta for value in moved.to("meta").buffers())

@@ -22,7 +22,7 @@ def accelerate(network: SwinUpscaler, dtype: torch.dtype | None = None, compiled
     the weights of `network` later has no effect on the copy.
 
     Args:
-        network: a LUA or SwinIR on the device where it will run.
+        network: a LUA or SwinIR; the copy is on the same device, and may be moved.
         dtype: to compute in, such as torch.bfloat16; None: as it is. Inputs must have it too.
         compiled: compile the blocks, one by one with torch.compile; None: on CUDA only.
     """
@@ -70,11 +70,12 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> Linear:
 
 @torch.no_grad()
 def freeze_biases(attention: WindowAttention, shifts: set[int]) -> None:
-    """Compute the biases for all sizes of windows that there are, and keep them."""
+    """Compute the biases for all sizes of windows that there are, and keep them as buffers, heads x N x N."""
     lengths = {length for shift in shifts for length, _, _ in bands(3 * attention.window, attention.window, shift)}
-    attention.frozen_biases = {
-        (rows, columns): attention.bias(rows, columns).contiguous() for rows in lengths for columns in lengths
-    }
+    for rows in lengths:
+        for columns in lengths:
+            kept = attention.bias(rows, columns)[0].contiguous()
+            attention.register_buffer(f"bias_{rows}x{columns}", kept, persistent=False)
 
 
 class Graph:

@@ -183,7 +183,6 @@ class WindowAttention(nn.Module):
         self.proj = Linear(dim, dim)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.frozen_biases: dict[tuple[int, int], Tensor] = {}
 
     def bias(self, rows: int, columns: int) -> Tensor:
         """1 x heads x N x N (N = rows * columns), to add to the scores of windows of that size.
@@ -191,8 +190,9 @@ class WindowAttention(nn.Module):
         Not kept: it takes less than 1 % of a forward, and would outlive weights that are changed in place.
         `fast.accelerate` keeps it, for weights that stay as they are.
         """
-        if (rows, columns) in self.frozen_biases:
-            return self.frozen_biases[rows, columns]
+        kept = getattr(self, f"bias_{rows}x{columns}", None)
+        if kept is not None:
+            return kept[None]
         table, tokens = self.relative_position_bias_table, rows * columns
         index = relative_position_index(self.window, rows, columns, table.device)
         return table.t().index_select(1, index).view(1, -1, tokens, tokens)

@@ -6,6 +6,7 @@ whose tensors tell the whole configuration, or a hub repository that is known to
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -65,12 +66,19 @@ def load_autoencoder(source: str | os.PathLike[str]) -> Autoencoder:
 def fingerprint(source: str | os.PathLike[str]) -> str:
     """The first 12 hex digits of the sha256 of the weights file; of all, by name, for the folder of a pipeline."""
     is_pipeline = (Path(source) / "model_index.json").is_file()
+    files = sorted(Path(source).rglob("*.safetensors")) if is_pipeline else [_locate(source)[0]]
+    return _digest(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))[:12]
+
+
+@functools.lru_cache(maxsize=32)
+def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """sha256 of files, each with size and time of its last change, so that a changed one is read again."""
     digest = hashlib.sha256()
-    for path in sorted(Path(source).rglob("*.safetensors")) if is_pipeline else [_locate(source)[0]]:
+    for path, _, _ in files:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()
 
 
 def hub_file(repository: str, name: str) -> Path:

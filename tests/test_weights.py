@@ -146,10 +146,15 @@ def test_from_pretrained_is_strict(folder):
         LUA.from_pretrained(folder)
 
 
-def test_the_fingerprint_is_that_of_the_file(folders):
+def test_the_fingerprint_is_that_of_the_file(folders, tmp_path):
     expected = hashlib.sha256((folders["lua"] / "model.safetensors").read_bytes()).hexdigest()[:12]
     assert fingerprint(folders["lua"]) == expected
     refusal(fingerprint, folders["lua"] / "no.pth", "does not exist")
+    copy = tmp_path / "model.safetensors"
+    shutil.copy(folders["lua"] / "model.safetensors", copy)
+    assert fingerprint(copy) == expected
+    copy.write_bytes(copy.read_bytes() + b"x")
+    assert fingerprint(copy) != expected, "a file that has changed is read again"
 
 
 @pytest.mark.parametrize("name", ["lua", "swinir", "autoencoder"])

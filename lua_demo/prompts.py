@@ -63,12 +63,12 @@ FILLERS = frozenset(
 EXAMPLES = (
     "snowy mountains at sunset, clouds, golden light",
     "a lake among green mountains at dawn, fog",
-    "sand dunes at noon under a clear sky",
+    "the sea at sunset, clouds, sun ahead",
     "the sea and rocky islands at night, moon ahead",
     "a green forest in morning mist",
     "a rocky canyon in the evening, sun on the left",
-    "a lake under the stars, snow, blue light",
-    "snow dunes at night, rose light",
+    "a lake among snowy mountains at night, clear sky, moon ahead",
+    "a snowy forest at sunset, clear sky, sun ahead",
 )
 
 

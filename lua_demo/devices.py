@@ -7,6 +7,7 @@ DistributedDataParallel: a step may leave a head out, and the networks are small
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -116,4 +117,11 @@ def join(device: str) -> Devices:
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+        atexit.register(_leave)
     return Devices(device, rank, count)
+
+
+def _leave() -> None:
+    """Its threads must have ended before the interpreter does: else the process aborts, now and then."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

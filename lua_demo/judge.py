@@ -31,6 +31,7 @@ LIGHTS = ("moon", "ahead", "behind", "left", "right")  # by the last word of `li
 ATTRIBUTES = {"kind": KINDS, "ground": GROUNDS, "sky": SKIES, "time": TIMES, "palette": PALETTES, "light": LIGHTS}
 SIZE = 512
 PROMPT_SEED = 256_000_001  # of the scenes whose prompts are asked for: no corpus is made from it
+SHIFT, NOISE = 4, 0.15  # of the classifier's training latents: cells of 8 px, standard deviations
 SAME_PROMPT = (16, 4)  # prompts and seeds of each, for the difference between seeds
 
 
@@ -90,6 +91,16 @@ class Classifier(nn.Module):
         return np.concatenate([torch.stack([y.argmax(1) for y in ys], 1).numpy() for ys in batches])
 
 
+def varied(latents: Tensor, rng: np.random.Generator) -> Tensor:
+    """B x C x h x w latents as of pictures taken a little to the side, with noise: the classifier must not learn the
+    renders by heart.
+    """
+    down, right = rng.integers(2 * SHIFT + 1, size=2)
+    height, width = latents.shape[-2:]
+    moved = F.pad(latents, (SHIFT,) * 4, mode="replicate")[..., down : down + height, right : right + width]
+    return moved + NOISE * torch.from_numpy(rng.standard_normal(moved.shape, np.float32))
+
+
 def train_classifier(latents: np.ndarray, wanted: np.ndarray, epochs: int = 12, batch: int = 64) -> Classifier:
     """A classifier of `latents`, N x C x h x w, whose attributes `wanted`, N x attributes, are known."""
     torch.manual_seed(0)
@@ -101,7 +112,7 @@ def train_classifier(latents: np.ndarray, wanted: np.ndarray, epochs: int = 12, 
     for _ in tqdm(range(steps), desc="classifier", unit="step", disable=None):
         chosen = rng.integers(len(latents), size=batch)
         labels = torch.from_numpy(wanted[chosen])
-        read = model(_tensor(np.stack([latents[i] for i in chosen])))
+        read = model(varied(_tensor(np.stack([latents[i] for i in chosen])), rng))
         loss = sum(F.cross_entropy(y, labels[:, i], label_smoothing=0.05) for i, y in enumerate(read))
         optimiser.zero_grad()
         loss.backward()

@@ -15,6 +15,7 @@ from lua_demo.judge import (
     shares,
     statistics,
     train_classifier,
+    varied,
 )
 from lua_demo.pipeline import new_pipeline
 from lua_demo.scenes import Scene
@@ -41,6 +42,17 @@ def test_a_classifier_learns_what_can_be_seen_and_not_what_cannot():
     right = shares(model.read(latents[768:]), wanted[768:])
     assert right["kind"] > 0.9
     assert right["palette"] < 0.6
+
+
+def test_varied_latents_are_moved_as_a_whole_and_noisy():
+    latents = torch.arange(32.0).expand(2, 3, 32, 32)
+    shifts = set()
+    for seed in range(20):
+        difference = (varied(latents, np.random.default_rng(seed)) - latents)[..., 8:-8]
+        assert 0.1 < difference.std() < 0.2
+        shifts.add(round(difference.mean().item()))
+        assert abs(difference.mean() - round(difference.mean().item())) < 0.05
+    assert len(shifts) > 4 and max(shifts) <= 4 and min(shifts) >= -4
 
 
 def test_frechet_distance_of_normal_distributions_by_hand():

@@ -11,7 +11,7 @@ from PIL import Image
 from lua_demo.scenes import Scene, captions, main, render, sample_scene
 from lua_demo.scenes.cli import EXAMPLES, scenes
 from lua_demo.scenes.noise import Noise
-from lua_demo.scenes.scene import GROUNDS, KINDS, SKIES, TIMES
+from lua_demo.scenes.scene import GROUNDS, KINDS, PALETTES, SKIES, TIMES
 from lua_demo.scenes.terrain import Terrain
 from lua_demo.scenes.view import View
 from lua_demo.schema import UserError
@@ -72,8 +72,23 @@ def test_attributes_show():
     land = {ground: render(Scene("mountains", ground, seed=5), 64)[40:].mean((0, 1)) for ground in ("snow", "grass")}
     assert land["snow"].mean() > land["grass"].mean()
     assert land["grass"][1] > land["grass"][2] + 20
-    golden, azure = mean(palette="golden"), mean(palette="azure")
-    assert golden[0] - golden[2] > azure[0] - azure[2]
+
+
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("ground", ["snow", "grass"])
+def test_the_colour_of_the_light_is_plain_to_see(time, ground):
+    """At every time of day, whose own colour it has to win against, and as bright as without it."""
+    means = {
+        palette: render(Scene("mountains", ground, "clear", time, palette=palette, seed=5), 64).mean((0, 1))
+        for palette in PALETTES
+    }
+    warmth = {palette: np.log(rgb[0] / rgb[2]) for palette, rgb in means.items()}
+    green = {palette: np.log(rgb[1] ** 2 / (rgb[0] * rgb[2])) for palette, rgb in means.items()}
+    assert warmth["golden"] > warmth["natural"] + 0.2 and warmth["golden"] > warmth["rose"] + 0.2
+    assert warmth["azure"] < warmth["natural"] - 0.1
+    assert green["rose"] < min(green["natural"], green["golden"], green["azure"]) - 0.05
+    for rgb in means.values():
+        assert rgb.mean() == pytest.approx(means["natural"].mean(), rel=0.15)
 
 
 def test_shadow_side_follows_the_sun():

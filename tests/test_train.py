@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import picture
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lua_demo import vaes
 from lua_demo.networks.autoencoder import Autoencoder
@@ -18,6 +18,7 @@ from lua_demo.train import ablate, autoencoder, cli, losses, upscaler
 from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Settings, Stage, learning_rate, read_plan, train
 from lua_demo.train.pairs import CachedPairs, FreshPairs
+from lua_demo.weights import load_lua
 
 TOY = dict(latent_channels=4, fine=8, coarse=8, encoder_coarse=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
 TOY_TRUNK = dict(
@@ -184,6 +185,25 @@ def upscaler_task(kind, network, crops, monkeypatch):
         upscaler.fit_skips(model, network, crops)
     pairs = FreshPairs(network, crops, model.scales)
     return upscaler.UpscalerTask(model, network, pairs, crops.batch(2, 64, np.random.default_rng(1)))
+
+
+def test_a_trunk_may_be_wider():
+    narrow, wide = upscaler.new_lua(4, width=64), upscaler.new_swinir(width=96)
+    assert narrow.layers[0].conv.in_channels == 64 and wide.layers[0].conv.in_channels == 96
+    assert narrow.layers[0].residual_group["blocks"][0].attn.relative_position_bias_table.shape[1] == 2
+    for width in (100, 0):
+        with pytest.raises(UserError, match="heads of 32"):
+            upscaler.trunk(width)
+
+
+def test_upscalers_are_saved_in_bf16_and_training_goes_on_in_float32(toy_autoencoder, crops, monkeypatch, tmp_path):
+    task = upscaler_task("lua", toy_autoencoder, crops, monkeypatch)
+    task.save(task.model, tmp_path, {"space": "embedded"})
+    assert {value.dtype for value in load_file(tmp_path / "model.safetensors").values()} == {torch.bfloat16}
+    loaded = load_lua(tmp_path)
+    for saved, trained in zip(loaded.parameters(), task.model.parameters(), strict=True):
+        assert saved.dtype == trained.dtype == torch.float32
+        torch.testing.assert_close(saved, trained, rtol=2**-8, atol=0)
 
 
 LATENT = list(upscaler.LATENT_TERMS)

@@ -75,7 +75,8 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     time = str(rng.choice(TIMES))
     low_sun = time in ("dawn", "sunset")
     if time == "night":
-        azimuth, elevation = rng.choice((rng.uniform(-18, 18), rng.uniform(-150, 150))), rng.uniform(14, 24)
+        where = (rng.uniform(-18, 18), rng.choice((-1, 1)) * rng.uniform(50, 120), rng.uniform(150, 210))
+        azimuth, elevation = rng.choice(where, p=(0.5, 0.35, 0.15)), rng.uniform(14, 24)
     elif low_sun:
         # Behind high land a low sun is not seen: there it mostly comes from the side.
         ahead = rng.random() < (0.6 if kind in ("dunes", "sea", "canyon") else 0.25)

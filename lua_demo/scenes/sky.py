@@ -21,12 +21,24 @@ TIMES = {
     "sunset": ("#33508c", "#9a8cab", "#ffac68", "#ffa262", "#ff9246", 2.8, 0.58, 1.1, 0.20),
     "night": ("#090e1c", "#111b32", "#243248", "#b4c6ec", "#93a8d4", 0.34, 0.50, 0.20, 0.095),
 }
+# The colour of the light, at luminance 1.
 PALETTES = {
-    "natural": (1.0, 1.0, 1.0),
-    "golden": (1.11, 1.0, 0.80),
-    "rose": (1.10, 0.92, 1.02),
-    "azure": (0.87, 1.0, 1.14),
+    "natural": None,
+    "golden": (1.58, 0.90, 0.32),
+    "rose": (1.58, 0.80, 1.20),
+    "azure": (0.40, 1.02, 2.3),
 }
+
+
+def tinted(colour: np.ndarray, palette: str, amount: float) -> np.ndarray:
+    """Linear RGB `colour` taken by `amount` towards light of that palette as bright as it is: half of the way by
+    its own hue, half to none but the palette's, without which a blue light would only make a sunset grey.
+    """
+    if PALETTES[palette] is None:
+        return colour
+    tint = np.array(PALETTES[palette], np.float32)
+    luminance = colour @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    return lerp(colour, 0.5 * colour * tint + 0.5 * luminance * tint, amount)
 
 
 class Sky:
@@ -43,16 +55,17 @@ class Sky:
         self.noise = Noise(scene.seed + 7)
         rng = np.random.Generator(np.random.PCG64([scene.seed, 2]))
         zenith, middle, horizon, sun, glow, power, ambient, halo, self.target = TIMES[scene.time]
-        tint = np.array(PALETTES[scene.palette], np.float32)
-        soft = 0.5 * (1 + tint)
-        self.zenith, self.middle, self.horizon = linear(zenith) * soft, linear(middle) * tint, linear(horizon) * tint
-        self.glow, self.halo = linear(glow) * tint, halo
+        self.zenith, self.middle, self.horizon, self.glow, sun = (
+            tinted(linear(code), scene.palette, amount)
+            for code, amount in ((zenith, 0.6), (middle, 0.8), (horizon, 0.8), (glow, 0.8), (sun, 0.85))
+        )
+        self.halo = halo
         dark = scene.time == "night" and not scene.moon
         azimuth, elevation = np.radians(scene.sun_azimuth), np.radians(scene.sun_elevation)
         self.sun = np.array(
             [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], np.float32
         )
-        self.sunlight = linear(sun) * soft * (power if not dark else 0.02)
+        self.sunlight = sun * (power if not dark else 0.02)
         if scene.sky == "fog":
             grey = 0.6 * self.horizon + 0.4 * self.middle
             self.zenith, self.middle = lerp(self.zenith, grey, 0.55), lerp(self.middle, self.horizon, 0.6)
@@ -63,7 +76,7 @@ class Sky:
         self.dark = dark
         if dark:
             self.zenith, self.middle, self.horizon = self.zenith * 0.6, self.middle * 0.6, self.horizon * 0.7
-        self.cover = float(rng.uniform(-0.12, 0.22))
+        self.cover = float(rng.uniform(-0.02, 0.24))
         self.wind = float(rng.uniform(-0.6, 0.6))
         self.spin = rng.uniform(0, np.pi)
         count = 9000
@@ -89,6 +102,7 @@ class Sky:
         if not self.dark:
             angle = np.arccos(np.clip(cos, -1, 1))
             near = np.exp(-angle * 3.0) * (0.35 + 0.65 * np.exp(-up * 3)) + 0.5 * np.exp(-angle * 9)
+            near += 0.25 * np.exp(-angle * 1.1)  # the whole sky is brighter on that side
             colour += self.glow * (self.halo * near)[:, None]
             if self.scene.time in ("dawn", "sunset"):
                 # Away from the sun the horizon is cool and dim.
@@ -199,7 +213,7 @@ class Sky:
         fp = pixel * low * low * 0.6
         v = v + 0.5 * n.fbm(u, v, 2.2, 3, fp, 0.5, 6)
         wisp = n.fbm(u * 0.32, v * 1.5, 1.3, 9, fp, 0.6, 7) + 0.5 * n.value(u * 0.5, v * 0.5) - 0.25
-        alpha = smoothstep(0.0, 1.3, wisp) * smoothstep(0.02, 0.25, slope) * (0.36 * amount)
+        alpha = smoothstep(0.0, 1.3, wisp) * smoothstep(0.02, 0.25, slope) * (0.22 * amount)
         return lerp(colour, self._lit(angle, np.full_like(angle, 0.9)), alpha[:, None])
 
     def star_light(self, width: int, height: int, sx0: float, top: float, pixel: float) -> np.ndarray:

@@ -70,6 +70,9 @@ def parser() -> Parser:
         help="folder, file or hub id of a model of the same kind to start from; a LUA of another space is adapted: its "
         "first and last convolutions are new",
     )
+    result.add_argument(
+        "--width", type=int, help="channels of the trunk of a new LUA or SwinIR, a multiple of 32 (default: 128)"
+    )
     result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
     result.add_argument("--stages", help="run only these stages, by name, comma-separated")
     result.add_argument("--steps", type=int, help="total steps; the stages keep their shares")
@@ -189,15 +192,19 @@ def check_duplicates(crops: Crops, folders: Sequence[Path]) -> dict | None:
 
 def start_model(args: Namespace, network: nn.Module, crops: Crops) -> tuple[LUA | SwinIR, str]:
     """What training starts from, and a phrase that says so."""
+    if args.init and args.width:
+        raise UserError(f"--width {args.width} is for a new model, but --init gives one: leave one of them out")
+    if args.what == "swinir" and args.init:
+        return load_swinir(args.init), f"from {name_of(args.init)}"
     if args.what == "swinir":
-        return (load_swinir(args.init), f"from {name_of(args.init)}") if args.init else (upscaler.new_swinir(), "new")
+        return upscaler.new_swinir(width=args.width), "new"
     if args.init and space_of(args.init) == args.space:
         return load_lua(args.init), f"from {name_of(args.init)}"
     if args.init:
         model = upscaler.adapted(load_lua(args.init), network.latent_channels)
         how = f"trunk of {name_of(args.init)}, adapted from {space_of(args.init) or 'an unknown space'}"
     else:
-        model, how = upscaler.new_lua(network.latent_channels), "new"
+        model, how = upscaler.new_lua(network.latent_channels, width=args.width), "new"
     upscaler.fit_skips(model, network, crops)
     return model, how
 

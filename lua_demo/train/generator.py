@@ -5,6 +5,7 @@ Source: rectified flow with logit-normal times, arXiv 2403.03206; guidance by dr
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -156,5 +157,6 @@ class GeneratorTask:
         """The pipeline, as `EmbeddedPipeline.from_pretrained` reads it, with training.json."""
         for part in (model.text_encoder, model.transformer):
             part.register_to_config(_name_or_path="")  # where training started from is a path of this machine
-        EmbeddedPipeline(model.text_encoder, model.transformer, self.scheduler).save_pretrained(folder)
+        parts = (copy.deepcopy(part).bfloat16() for part in (model.text_encoder, model.transformer))
+        EmbeddedPipeline(*parts, self.scheduler).save_pretrained(folder)
         (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")

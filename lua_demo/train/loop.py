@@ -84,9 +84,9 @@ class Settings:
     facts: dict = field(default_factory=dict)
 
 
-def save_with_facts(model: nn.Module, folder: Path, facts: dict) -> None:
-    """`save_pretrained` into `folder`, with what is known of the training beside it in training.json."""
-    model.save_pretrained(folder)
+def save_with_facts(model: nn.Module, folder: Path, facts: dict, dtype: torch.dtype = torch.float32) -> None:
+    """`save_pretrained` into `folder` in `dtype`, with what is known of the training beside it in training.json."""
+    copy.deepcopy(model).to(dtype).save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 

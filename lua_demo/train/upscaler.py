@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lua_demo import LUA, SwinIR
+from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Stage, save_with_facts
@@ -30,6 +31,7 @@ TRUNK = dict(
     mlp_ratio=2,
     head_num_feat=64,
 )
+CHANNELS_PER_HEAD = 32
 
 LATENT_TERMS = {"latent_l1": L.l1, "latent_fft": L.fft_l1}
 PIXEL_TERMS = {
@@ -64,12 +66,26 @@ def has_pixels(stages: Sequence[Stage]) -> bool:
     return any(name not in LATENT_TERMS for stage in stages for name in stage.weights)
 
 
-def new_lua(channels: int, scales: Sequence[int] = SCALES) -> LUA:
-    return LUA(in_chans=channels, scales=tuple(scales), residual="linear", **TRUNK)
+def trunk(width: int | None = None) -> dict:
+    """The trunk of a new model: `TRUNK`, `width` channels wide.
+
+    Raises:
+        UserError: a width that the attention heads do not share evenly.
+    """
+    if width is None:
+        return TRUNK
+    if width < CHANNELS_PER_HEAD or width % CHANNELS_PER_HEAD:
+        raise UserError(f"a trunk of {width} channels cannot be cut into heads of {CHANNELS_PER_HEAD}: 128, 192, 256")
+    heads = tuple(width // CHANNELS_PER_HEAD for _ in TRUNK["depths"])
+    return {**TRUNK, "embed_dim": width, "num_heads": heads}
 
 
-def new_swinir(scales: Sequence[int] = SCALES) -> SwinIR:
-    return SwinIR(scales=tuple(scales), residual="bicubic", **TRUNK)
+def new_lua(channels: int, scales: Sequence[int] = SCALES, width: int | None = None) -> LUA:
+    return LUA(in_chans=channels, scales=tuple(scales), residual="linear", **trunk(width))
+
+
+def new_swinir(scales: Sequence[int] = SCALES, width: int | None = None) -> SwinIR:
+    return SwinIR(scales=tuple(scales), residual="bicubic", **trunk(width))
 
 
 def adapted(lua: LUA, channels: int) -> LUA:
@@ -152,4 +168,4 @@ class UpscalerTask:
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
     def save(self, model: nn.Module, folder: Path, facts: dict) -> None:
-        save_with_facts(model, folder, facts)
+        save_with_facts(model, folder, facts, torch.bfloat16)

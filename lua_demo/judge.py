@@ -31,7 +31,7 @@ LIGHTS = ("moon", "ahead", "behind", "left", "right")  # by the last word of `li
 ATTRIBUTES = {"kind": KINDS, "ground": GROUNDS, "sky": SKIES, "time": TIMES, "palette": PALETTES, "light": LIGHTS}
 SIZE = 512
 PROMPT_SEED = 256_000_001  # of the scenes whose prompts are asked for: no corpus is made from it
-SHIFT, NOISE = 4, 0.15  # of the classifier's training latents: cells of 8 px, standard deviations
+SHIFT, NOISE = 4, 0.05  # of the classifier's training latents: cells of 8 px, standard deviations
 SAME_PROMPT = (16, 4)  # prompts and seeds of each, for the difference between seeds
 
 
@@ -101,7 +101,7 @@ def varied(latents: Tensor, rng: np.random.Generator) -> Tensor:
     return moved + NOISE * torch.from_numpy(rng.standard_normal(moved.shape, np.float32))
 
 
-def train_classifier(latents: np.ndarray, wanted: np.ndarray, epochs: int = 12, batch: int = 64) -> Classifier:
+def train_classifier(latents: np.ndarray, wanted: np.ndarray, epochs: int = 16, batch: int = 64) -> Classifier:
     """A classifier of `latents`, N x C x h x w, whose attributes `wanted`, N x attributes, are known."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)

@@ -329,6 +329,8 @@ def test_command_adapts_a_lua_to_a_real_latent_space(photos, tmp_path, monkeypat
     assert [stage["name"] for stage in facts["stages"]] == ["I", "II", "III"]
     assert upscaler.LUA.from_pretrained(tmp_path / "o" / "model").in_chans == 4
     assert cli.space_of(str(tmp_path / "o" / "model")) == "sdxl" and cli.space_of("owner/name") is None
+    with pytest.raises(UserError, match="--width 64 is for a new model"):
+        cli.main([*command, "--init", str(tmp_path / "embedded" / "lua"), "--width", "64"])
     with pytest.raises(UserError, match="4 channels at stride 8, but space sd3 has 16"):
         cli.main([*command[:2], "sd3", *command[3:4], str(tmp_path / "taesdxl_encoder.safetensors"), *command[5:]])
 

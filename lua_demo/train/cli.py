@@ -131,7 +131,7 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
         lua = load_lua(args.lua) if args.lua else None
         facts["start"] = f"from {name_of(args.init)}" if args.init else "new"
         return autoencoder.AutoencoderTask(crops, held_out, start, lua)
-    network = load_network(args.space, args.vae).to(devices.device)
+    network = load_network(args.space, args.vae).to(devices.device, memory_format=torch.channels_last)
     model, facts["start"] = start_model(args, network, crops)
     pairs = make_pairs(args, stages, model.scales, network, crops, devices)
     facts |= {"vae": name_of(args.vae or "default"), "cached": args.cached}

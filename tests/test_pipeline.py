@@ -13,7 +13,7 @@ from lua_demo.scenes import captions
 from lua_demo.scenes.cli import scenes, write_corpus
 from lua_demo.schema import UserError
 from lua_demo.train.cli import main
-from lua_demo.train.generator import Corpus, GeneratorTask, worded
+from lua_demo.train.generator import Corpus, GeneratorTask, times, worded
 from lua_demo.train.loop import Settings, Stage, train
 
 TOY = dict(width=32, depth=2, heads=2, fine=8, base_side=2)
@@ -213,6 +213,16 @@ def _loss(corpus, pipeline):
         return task.losses(Stage("low", 1, {"velocity": 1.0}, crop=64, batch=32), np.random.default_rng(9))[
             "velocity"
         ].item()
+
+
+def test_times_cover_the_steps_of_sampling_the_first_ones_too():
+    """The first of 16 steps, where means are decided, is trained as often as its share; so is the last."""
+    drawn = times(20_000, np.random.default_rng(0))
+    assert drawn.min() > 0 and drawn.max() < 1
+    first = 3 * (15 / 16) / (1 + 2 * (15 / 16))  # where the scheduler's first step ends: 0.978
+    assert 0.04 < (drawn > first).mean() < 0.12
+    assert (drawn < 0.3).mean() > 0.01
+    assert 0.7 < np.median(drawn) < 0.9
 
 
 @pytest.mark.parametrize("broken", ["no corpus", "half rendered", "too small"])

@@ -216,7 +216,7 @@ def _loss(corpus, pipeline):
 
 
 def test_times_cover_the_steps_of_sampling_the_first_ones_too():
-    """The first of 16 steps, where means are decided, is trained about as often as it is taken; detail is not left out."""
+    """The first of 16 steps, where means are decided, is trained about as often as it is taken."""
     drawn = times(20_000, np.random.default_rng(0))
     assert drawn.min() > 0 and drawn.max() < 1
     first = 3 * (15 / 16) / (1 + 2 * (15 / 16))  # where the scheduler's first step ends: 0.978

@@ -61,14 +61,14 @@ FILLERS = frozenset(
 
 # They show the model at its best.
 EXAMPLES = (
-    "snowy mountains at sunset, clouds, golden light",
-    "a lake among snowy mountains at noon, clouds, natural colours",
     "the sea at sunset, clouds, sun ahead",
+    "a lake among snowy mountains at noon, clouds, natural colours",
+    "sandy dunes at sunset, clear sky, sun ahead, golden light",
     "the sea and rocky islands at night, moon ahead",
     "the sea at dawn, clear sky, sun ahead, rose light",
     "a rocky canyon in the evening, sun on the left",
     "a lake among snowy mountains at night, clear sky, moon ahead",
-    "a snowy forest at sunset, clear sky, sun ahead",
+    "a green forest at noon, clear sky",
 )
 
 

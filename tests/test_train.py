@@ -82,6 +82,20 @@ def test_seams_count_on_the_borders_of_cells_only():
     assert losses.seam_l1(difference, torch.zeros_like(difference), period=2).item() == pytest.approx(4.0 / 4)
 
 
+def test_steps_are_uneven_where_one_place_of_a_cell_has_more_of_them():
+    """A ramp with the same step at each place of a cell against one with a double step at the border of the cells."""
+    even = torch.arange(17.0).expand(2, 3, 17, 17) / 17
+    step = torch.tensor([1.0, 1.0, 1.0, 2.0] * 4)
+    rough = torch.cat([torch.zeros(1), step.cumsum(0)]).expand(2, 3, 17, 17)
+    # shares of the mean step of 1.25: 0.8, 0.8, 0.8, 1.6; along the ramp only, and whatever its height
+    expected = (3 * 0.2**2 + 0.6**2) / 4
+    for ramp in (rough, 0.1 * rough):
+        assert losses.uneven_steps(ramp, even, period=4).item() == pytest.approx(expected, rel=1e-3)
+        assert losses.uneven_steps(ramp.mT, even.mT, period=4).item() == pytest.approx(expected, rel=1e-3)
+    assert losses.uneven_steps(rough, rough, period=4).item() == 0
+    assert losses.uneven_steps(rough, even, period=3).item() < expected / 4  # no grid of 3 px in it
+
+
 def test_downsampled_l1_by_hand():
     """A constant offset of 0.25 survives any downsampling; a checkerboard is gone."""
     target = torch.zeros(1, 3, 32, 32)
@@ -175,6 +189,17 @@ def test_every_term_of_the_autoencoder_reaches_its_weights(toy_autoencoder, crop
             task.losses(stage, np.random.default_rng(seed))[name].backward()
         parts = task.model if name == "upscaled" else task.model.autoencoder
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parts.parameters()), name
+
+
+def test_latents_can_be_kept_while_the_decoder_is_trained(toy_autoencoder, crops, tmp_path, monkeypatch):
+    monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
+    held_out = crops.batch(2, 64, np.random.default_rng(1))
+    before = toy_autoencoder.encode(held_out), toy_autoencoder.decode(toy_autoencoder.encode(held_out))
+    task = autoencoder.AutoencoderTask(crops, held_out, toy_autoencoder, keep_latents=True)
+    train(task, [Stage("s", 3, dict(autoencoder.WEIGHTS), crop=64, batch=2)], Settings(tmp_path, bf16=False))
+    after = Autoencoder.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(after.encode(held_out), before[0], atol=0, rtol=0)
+    assert not torch.allclose(after.decode(before[0]), before[1])
 
 
 def upscaler_task(kind, network, crops, monkeypatch):

@@ -19,7 +19,7 @@ from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Stage, save_with_facts
 from lua_demo.train.upscaler import SCALES, fit_skips, new_lua
 
-WEIGHTS = {"l1": 0.4, "gradient": 0.05, "upscaled": 1.0, "seams": 0.2}
+WEIGHTS = {"l1": 0.4, "gradient": 0.05, "upscaled": 1.0, "seams": 0.2, "uneven": 0.2}
 STAGES = [
     Stage("reconstruct", 1200, {"l1": 1.0, "gradient": 0.1}, lr=5e-4, crop=128, batch=16),
     Stage("joint", 4000, WEIGHTS, lr=4e-4, crop=256, batch=4),
@@ -37,7 +37,14 @@ class Together(nn.Module):
 class AutoencoderTask:
     name = "autoencoder"
 
-    def __init__(self, crops: Crops, held_out: Tensor, autoencoder: Autoencoder | None = None, lua: LUA | None = None):
+    def __init__(
+        self,
+        crops: Crops,
+        held_out: Tensor,
+        autoencoder: Autoencoder | None = None,
+        lua: LUA | None = None,
+        keep_latents: bool = False,
+    ):
         self.crops, self.held_out = crops, held_out
         if autoencoder is None:
             autoencoder = Autoencoder()
@@ -48,11 +55,12 @@ class AutoencoderTask:
         if lua is None:
             lua = new_lua(autoencoder.latent_channels)
             fit_skips(lua, autoencoder, crops)
+        autoencoder.encoder.requires_grad_(not keep_latents)
         self.model = Together(autoencoder, lua)
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
         """`l1`, `l2`, `gradient` of the round trip; `upscaled`, of LUA's decoded outputs, where it is weighted; `seams`
-        of both.
+        and `uneven` of both, the latter also of the base that LUA enlarges.
         """
         model, lua = self.model.autoencoder, self.model.lua
         device = next(model.parameters()).device
@@ -60,12 +68,20 @@ class AutoencoderTask:
         output = model.decode(model.encode(image))
         terms = {"l1": L.l1(output, image), "l2": L.l2(output, image), "gradient": L.gradient_l1(output, image)}
         terms["seams"] = L.seam_l1(output, image, model.stride)
+        terms["uneven"] = L.uneven_steps(output, image, model.stride)
         if "upscaled" in stage.weights:
             # One scale per step, the easier one more often: the decode is what a step costs.
             scale = SCALES[rng.random() < 1 / 3]
-            output = model.decode(lua(model.encode(shrink(image, scale)), scale))
+            small = shrink(image, scale)
+            latent = model.encode(small)
+            output = model.decode(lua(latent, scale))
             terms["upscaled"] = L.l1(output, image) + 4 * L.l2(output, image) + 0.1 * L.gradient_l1(output, image)
             terms["seams"] = terms["seams"] + L.seam_l1(output, image, model.stride)
+            terms["uneven"] = (
+                terms["uneven"]
+                + L.uneven_steps(output, image, model.stride * scale)  # the cells of the base
+                + L.uneven_steps(model.decode(latent), small, model.stride)
+            )
         return terms
 
     @torch.no_grad()

@@ -74,6 +74,11 @@ def parser() -> Parser:
         "--width", type=int, help="channels of the trunk of a new LUA or SwinIR, a multiple of 32 (default: 128)"
     )
     result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
+    result.add_argument(
+        "--keep-latents",
+        action="store_true",
+        help="autoencoder: train the decoder and LUA only; a generator trained on the latents stays valid",
+    )
     result.add_argument("--stages", help="run only these stages, by name, comma-separated")
     result.add_argument("--steps", type=int, help="total steps; the stages keep their shares")
     result.add_argument("--batch", type=int, help="crops per step and device in every stage")
@@ -130,7 +135,8 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
         start = load_autoencoder(args.init) if args.init else None
         lua = load_lua(args.lua) if args.lua else None
         facts["start"] = f"from {name_of(args.init)}" if args.init else "new"
-        return autoencoder.AutoencoderTask(crops, held_out, start, lua)
+        facts["keep_latents"] = args.keep_latents
+        return autoencoder.AutoencoderTask(crops, held_out, start, lua, args.keep_latents)
     network = load_network(args.space, args.vae).to(devices.device, memory_format=torch.channels_last)
     model, facts["start"] = start_model(args, network, crops)
     pairs = make_pairs(args, stages, model.scales, network, crops, devices)

@@ -41,6 +41,25 @@ def seam_l1(output: Tensor, target: Tensor, period: int = 8) -> Tensor:
     return columns.abs().mean() + rows.abs().mean()
 
 
+def uneven_steps(output: Tensor, target: Tensor, period: int) -> Tensor:
+    """A grid, whatever it is made of: RGB pictures whose steps between neighbouring pixels are larger at some places of
+    a `period` px cell than at others, in all cells alike.
+
+    At each of the `period` places, the mean absolute step of the luma over its mean at all places; the mean square of
+    how far the ratio to the target's is from 1, of rows and of columns.
+    """
+    return sum(
+        (_by_place(output, dim, period) / _by_place(target, dim, period) - 1).square().mean() for dim in (-1, -2)
+    )
+
+
+def _by_place(image: Tensor, dim: int, period: int) -> Tensor:
+    """B x 3 x H x W -> B x period: the mean luma step at each place of a cell, 1 on average."""
+    steps = _luma(image).diff(dim=dim).abs().mean(dim=(1, -3 - dim))
+    places = steps[:, : steps.shape[1] // period * period].unflatten(1, (-1, period)).mean(1) + 1e-6
+    return places / places.mean(1, keepdim=True)
+
+
 def fft_l1(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of the magnitudes of the orthonormal 2D Fourier transform, in float32 (LUA stages I to
     III).
@@ -94,9 +113,14 @@ def eagle(output: Tensor, target: Tensor) -> Tensor:
 
 def _gradient_variance(image: Tensor) -> Tensor:
     """B x 3 x H x W in [0, 1] -> B x 2 x (H // 3) x (W // 3): variance of the x and y gradients of each patch."""
-    luma = (image.float() * image.new_tensor(LUMA, dtype=torch.float32).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    luma = _luma(image)
     kernel = luma.new_tensor(SCHARR)
     gradients = F.conv2d(F.pad(luma, (1, 1, 1, 1), mode="replicate"), torch.stack([kernel, kernel.T])[:, None])
     rows, columns = (side // PATCH for side in gradients.shape[-2:])
     patches = gradients[..., : rows * PATCH, : columns * PATCH].unflatten(-1, (columns, PATCH))
     return patches.unflatten(-3, (rows, PATCH)).var(dim=(-3, -1))
+
+
+def _luma(image: Tensor) -> Tensor:
+    """B x 3 x H x W -> B x 1 x H x W in float32."""
+    return (image.float() * image.new_tensor(LUMA, dtype=torch.float32).view(1, 3, 1, 1)).sum(1, keepdim=True)

@@ -1,10 +1,14 @@
 """The weights that are shipped: they load, they have cards, and they are worth showing."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lua_demo import evaluate
 from lua_demo.catalog import LOADERS
@@ -58,6 +62,31 @@ def test_decoder_stays_under_its_budget():
     with FlopCounterMode(display=False) as counter:
         model.decode(torch.empty(1, 16, 128, 128, device="meta"))
     assert counter.get_total_flops() < 400e9
+
+
+SAMPLE = """
+import sys
+import torch
+from safetensors.torch import save_file
+from lua_demo.generators import load_generator
+torch.set_num_threads(int(sys.argv[1]))
+with torch.inference_mode():
+    latent = load_generator(sys.argv[2])("the sea at sunset, sun ahead", (256, 256), 16, 3.0, 7)[0]
+save_file({"latent": latent.float().contiguous()}, sys.argv[3])
+"""
+
+
+def test_a_seed_gives_the_same_latent_on_machines_with_other_instructions(tmp_path):
+    """Other vector units and thread counts stand for other machines: other kernels, other orders of summation."""
+    old = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+    latents = []
+    for threads, settings in ((2, {}), (1, old)):
+        file = tmp_path / f"{threads}.safetensors"
+        command = [sys.executable, "-c", SAMPLE, str(threads), str(EMBEDDED / "generator"), str(file)]
+        subprocess.run(command, env={**os.environ, **settings}, cwd=WEIGHTS_DIR.parents[1], check=True)
+        latents.append(load_file(file)["latent"])
+    assert latents[0].std() > 0.3
+    torch.testing.assert_close(*latents, atol=1e-3, rtol=0)
 
 
 @pytest.mark.shared

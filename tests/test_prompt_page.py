@@ -74,7 +74,7 @@ def test_stop_between_two_steps(handlers):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"prompt": "  "}, "No prompt yet: describe a landscape, like 'snowy mountains"),
+        ({"prompt": "  "}, f"No prompt yet: describe a landscape, like {EXAMPLES[0]!r}"),
         ({"prompt": "a cat"}, "has no word that the embedded model knows (mountains, dunes"),
         ({"steps": 0}, "steps 0 is out of range"),
         ({"aspect": "5:1"}, "aspect '5:1' does not exist"),
@@ -163,6 +163,7 @@ def test_words_are_chosen_by_mouse_and_keyboard(open_page):
     box, note = page.get_by_role("textbox", name="Prompt"), page.locator("#prompt .note")
     expect(box).to_have_value(EXAMPLES[0])
     assert pressed(page) == set(understand(EXAMPLES[0]).words)
+    write(page, "snowy mountains at sunset, clouds, golden light")
     page.get_by_role("group", name="place").get_by_role("button", name="mountains").click()
     expect(box).to_have_value("snowy at sunset, clouds, golden light")
     page.get_by_role("button", name="forest", exact=True).focus()
@@ -329,7 +330,7 @@ def test_nothing_known_keeps_the_form(open_page):
     prepare(page, "a cat")
     page.click("#compare")
     expect_state(page, "error")
-    expect(page.locator("#status .text")).to_contain_text(re.compile(r"'a cat' has no word .* try 'snowy mountains"))
+    expect(page.locator("#status .text")).to_contain_text(re.compile(rf"'a cat' has no word .* try '{EXAMPLES[0]}'"))
     expect(page.get_by_role("textbox", name="Prompt")).to_have_value("a cat")
     expect(page.locator("#steps input[type=number]")).to_have_value("3")
 

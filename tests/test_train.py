@@ -202,6 +202,12 @@ def test_latents_can_be_kept_while_the_decoder_is_trained(toy_autoencoder, crops
     assert not torch.allclose(after.decode(before[0]), before[1])
 
 
+@pytest.mark.parametrize("what", ["autoencoder", "lua"])
+def test_latents_of_nothing_are_not_kept(what, photos, tmp_path):
+    with pytest.raises(UserError, match=r"--keep-latents .* --init"):
+        cli.main([what, "--keep-latents", "--images", str(photos), "--out", str(tmp_path), "--device", "cpu"])
+
+
 def upscaler_task(kind, network, crops, monkeypatch):
     """A toy task on fresh crops."""
     monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)

@@ -127,6 +127,8 @@ def main(argv: list[str]) -> int:
 
 def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, Any]) -> Task:
     """The task of the autoencoder, of LUA or of SwinIR; what is known of it is added to `facts`."""
+    if args.keep_latents and not (args.what == "autoencoder" and args.init):
+        raise UserError("--keep-latents is for a trained autoencoder: train autoencoder, with --init to name it")
     crops = Crops(args.images, smallest=max(stage.crop for stage in stages))
     facts["near_duplicates"] = check_duplicates(crops, args.test_images) if devices.is_first else None
     facts["images"] = len(crops.names)

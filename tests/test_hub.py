@@ -96,7 +96,7 @@ def hub():
 def test_what_is_pushed_is_loaded_by_its_id(hub, tmp_path):
     address, files = hub
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1",
-                   "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}  # fmt: skip
+                   "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
@@ -137,7 +137,7 @@ print(hub_file("somebody/toy", "file.bin").read_bytes().decode())
 
 def program(text: str, address: str, home: Path) -> str:
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
-                   "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}  # fmt: skip
+                   "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", text], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )

@@ -66,7 +66,7 @@ EXAMPLES = (
     "sandy dunes at sunset, clear sky, sun ahead, golden light",
     "the sea and rocky islands at night, moon ahead",
     "the sea at dawn, clear sky, sun ahead, rose light",
-    "a rocky canyon in the evening, sun on the left",
+    "a rocky canyon at sunset, golden light",
     "a lake among snowy mountains at night, clear sky, moon ahead",
     "a green forest at noon, clear sky",
 )

@@ -169,6 +169,15 @@ def test_words_are_chosen_by_mouse_and_keyboard(open_page):
     page.get_by_role("button", name="forest", exact=True).focus()
     page.keyboard.press("Space")
     expect(box).to_have_value("snowy at sunset, clouds, golden light, forest")
+    # A word takes the "the" or "at" before it along, and its part of the sentence where nothing else is said in it.
+    for gone, left in {"sea": "at sunset", "sunset": "the sea"}.items():
+        write(page, "the sea at sunset, clear skies, sun on the left")
+        page.get_by_role("button", name=gone, exact=True).click()
+        expect(box).to_have_value(f"{left}, clear skies, sun on the left")
+        page.get_by_role("button", name="left", exact=True).click()
+        expect(box).to_have_value(f"{left}, clear skies, sun")
+        page.get_by_role("button", name="clear", exact=True).click()
+        expect(box).to_have_value(f"{left}, sun")
     for example in EXAMPLES:
         page.get_by_role("button", name=example).click()
         expect(box).to_have_value(example)

@@ -5,6 +5,7 @@ const WORD = /[\p{L}\p{N}_'-]+/gu;
 
 // The words that are meant; undefined for what the model does not know.
 const meant = (said) => Object.hasOwn(props.meanings, said.toLowerCase()) ? props.meanings[said.toLowerCase()] : undefined;
+const isFiller = (said) => meant(said)?.length === 0;
 const said = () => text.value.match(WORD) ?? [];
 const known = () => new Set(said().flatMap((word) => meant(word) ?? []));
 // "no moon" is said with the word "moon", but it is no moon.
@@ -34,13 +35,23 @@ function write(words) {
   keep();
 }
 
-// Whatever means the word goes; what it means besides stays.
+// Whatever means the word goes, with the "at the" before it and, if nothing else is said there, the "sky" after it;
+// what it means besides stays.
 function without(word) {
-  const rest = text.value.replace(WORD, (found) => {
-    const meaning = meant(found) ?? [];
-    return meaning.includes(word) ? meaning.filter((other) => other !== word).join(" ") : found;
+  const clauses = text.value.split(",").map((clause) => {
+    const kept = [];
+    for (const token of clause.match(/\S+/g) ?? []) {
+      const rest = token.replace(WORD, (found) => {
+        const meaning = meant(found) ?? [];
+        return meaning.includes(word) ? meaning.filter((other) => other !== word).join(" ") : found;
+      });
+      if (rest === token || rest.match(WORD)) kept.push(rest);
+      else while (kept.length && isFiller(kept.at(-1))) kept.pop();
+    }
+    const left = kept.join(" ");
+    return left === clause.trim() || !kept.every(isFiller) ? left : "";
   });
-  return rest.replace(/\s+/g, " ").replace(/ ?(, ?)+/g, ", ").replace(/^[, ]+|[, ]+$/g, "");
+  return clauses.filter(Boolean).join(", ");
 }
 
 function toggle({ ariaPressed, dataset: { word, adds } }) {

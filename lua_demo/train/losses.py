@@ -45,21 +45,21 @@ def uneven_steps(output: Tensor, target: Tensor, period: int) -> Tensor:
     """A grid, whatever it is made of: RGB pictures whose steps between neighbouring pixels are larger at some places of
     a `period` px cell than at others, in all cells alike.
 
-    At each of the `period` places, the mean squared step of the luma over that of all places; the mean square of how
-    far it is above the target's, of rows and of columns. Fine noise would hide a grid: so places below the target's do
-    not count, and the mean of all places has no gradient.
+    At each of the `period` places, the mean squared step of the luma, of the whole batch, over that of all places; the
+    mean squared difference to the target's, of rows and of columns. Fine noise all over would hide a grid: the squares
+    of independent steps add up, and the mean of all places has no gradient, so that it does not pay.
     """
     return sum(
-        (_by_place(output, dim, period) - _by_place(target, dim, period)).clamp_min(0).square().mean()
-        for dim in (-1, -2)
+        (_by_place(output, dim, period) - _by_place(target, dim, period)).square().mean() for dim in (-1, -2)
     )
 
 
 def _by_place(image: Tensor, dim: int, period: int) -> Tensor:
-    """B x 3 x H x W -> B x period: the mean squared luma step at each place of a cell, 1 on average."""
-    steps = _luma(image).diff(dim=dim).square().mean(dim=(1, -3 - dim))
-    places = steps[:, : steps.shape[1] // period * period].unflatten(1, (-1, period)).mean(1)
-    return places / (places.mean(1, keepdim=True).detach() + 1e-6)
+    """B x 3 x H x W -> `period` values: the mean squared luma step at each place of a cell, 0 on average."""
+    steps = _luma(image).diff(dim=dim).square().mean(dim=(0, 1, -3 - dim))
+    places = steps[: len(steps) // period * period].unflatten(0, (-1, period)).mean(0)
+    mean = places.mean()
+    return (places - mean) / (mean.detach() + 1e-6)
 
 
 def fft_l1(output: Tensor, target: Tensor) -> Tensor:

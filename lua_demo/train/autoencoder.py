@@ -19,7 +19,7 @@ from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Stage, save_with_facts
 from lua_demo.train.upscaler import SCALES, fit_skips, new_lua
 
-WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "seams": 0.2, "uneven": 0.2}
+WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "seams": 0.2, "uneven": 0.03}
 STAGES = [
     Stage("reconstruct", 1200, {"l1": 1.0, "gradient": 0.1}, lr=5e-4, crop=128, batch=16),
     Stage("joint", 4000, WEIGHTS, lr=4e-4, crop=256, batch=4),

@@ -156,12 +156,12 @@ def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def sampled(
     generator: PromptToLatent, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
 ) -> np.ndarray:
-    """One latent per prompt and seed, N x C x 64 x 64."""
+    """The channels that are sampled, one latent per prompt and seed: N x C x 64 x 64."""
     made = []
     with torch.inference_mode():
         for prompt, seed in tqdm(zip(prompts, seeds, strict=True), total=len(prompts), desc="sampling", disable=None):
             made.append(generator(prompt, (SIZE, SIZE), steps, guidance, seed)[0].float().numpy())
-    return np.stack(made)
+    return np.stack(made)[:, : generator.pipeline.transformer.config.channels]
 
 
 def judge(generator: PromptToLatent, corpus: Corpus, prompts: int, steps: int, guidance: float) -> Verdict:
@@ -170,7 +170,8 @@ def judge(generator: PromptToLatent, corpus: Corpus, prompts: int, steps: int, g
     Raises:
         UserError: a corpus too small to hold out as many scenes as there are prompts and train on three times that.
     """
-    latents, scenes = corpus.at(SIZE), corpus.scenes
+    channels = generator.pipeline.transformer.config.channels  # that it samples; the detail follows from them
+    latents, scenes = corpus.at(SIZE)[:, :channels], corpus.scenes
     held_out = len(scenes) - prompts
     if held_out < 3 * prompts:
         raise UserError(f"a corpus of {len(scenes)} scenes is too small for {prompts} prompts: render {4 * prompts}")

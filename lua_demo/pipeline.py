@@ -13,7 +13,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from lua_demo.networks.denoiser import CaptionEncoder, Denoiser
+from lua_demo.networks.denoiser import CaptionEncoder, Denoiser, Detail
 from lua_demo.prompts import WORDS, meaning
 from lua_demo.schema import UserError
 
@@ -29,14 +29,23 @@ class LatentOutput(BaseOutput):
 
 
 class EmbeddedPipeline(DiffusionPipeline):
-    """Prompt -> normalised latent of the embedded autoencoder, by rectified flow with classifier-free guidance."""
+    """Prompt -> normalised latent of the embedded autoencoder, by rectified flow with classifier-free guidance.
 
-    model_cpu_offload_seq = "text_encoder->transformer"
+    The denoiser samples the first channels of the latent; what the detail channels then are is no matter of chance.
+    """
+
+    model_cpu_offload_seq = "text_encoder->transformer->detail"
     _callback_tensor_inputs = ("latents",)
 
-    def __init__(self, text_encoder: CaptionEncoder, transformer: Denoiser, scheduler: FlowMatchEulerDiscreteScheduler):
+    def __init__(
+        self,
+        text_encoder: CaptionEncoder,
+        transformer: Denoiser,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        detail: Detail,
+    ):
         super().__init__()
-        self.register_modules(text_encoder=text_encoder, transformer=transformer, scheduler=scheduler)
+        self.register_modules(text_encoder=text_encoder, transformer=transformer, scheduler=scheduler, detail=detail)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> EmbeddedPipeline:
@@ -44,7 +53,7 @@ class EmbeddedPipeline(DiffusionPipeline):
 
         diffusers finds components in its own modules and in those of transformers only; ours are named here.
         """
-        for name, component in (("text_encoder", CaptionEncoder), ("transformer", Denoiser)):
+        for name, component in (("text_encoder", CaptionEncoder), ("transformer", Denoiser), ("detail", Detail)):
             if name not in kwargs:
                 kwargs[name] = component.from_pretrained(folder, subfolder=name)
         return super().from_pretrained(folder, **kwargs)
@@ -54,6 +63,11 @@ class EmbeddedPipeline(DiffusionPipeline):
         understood = [meaning(prompt) for prompt in prompts]
         ids = self.text_encoder.tokenize([list(prompt.words) for prompt in understood])
         return self.text_encoder(ids), [prompt.ignored for prompt in understood]
+
+    @torch.no_grad()
+    def complete(self, latents: Tensor) -> Tensor:
+        """B x channels of the denoiser x h x w -> B x C x h x w: with the detail channels after them."""
+        return torch.cat([latents, self.detail(latents.to(self.detail.dtype)).to(latents.dtype)], dim=1)
 
     @torch.no_grad()
     def __call__(
@@ -76,7 +90,8 @@ class EmbeddedPipeline(DiffusionPipeline):
             guidance_scale: 1 turns guidance off.
             generator: a CPU generator gives the same noise on every machine.
             output_type: "latent"; decoding is the caller's.
-            callback_on_step_end: (pipeline, step, timestep, {"latents": ...}) -> dict that may replace the latents.
+            callback_on_step_end: (pipeline, step, timestep, {"latents": ...}) -> dict that may replace the latents,
+                which have no detail yet.
         Raises:
             UserError: a prompt without a known word; a size, number of steps or output type that cannot be.
         """
@@ -105,12 +120,14 @@ class EmbeddedPipeline(DiffusionPipeline):
             if callback_on_step_end:
                 offered = {name: latents for name in callback_on_step_end_tensor_inputs if name == "latents"}
                 latents = callback_on_step_end(self, step, int(time), offered).get("latents", latents)
+        completed = self.complete(latents)
         self.maybe_free_model_hooks()
-        return LatentOutput(images=latents, ignored=ignored)
+        return LatentOutput(images=completed, ignored=ignored)
 
 
 def new_pipeline(**sizes: Any) -> EmbeddedPipeline:
     """An untrained pipeline. `sizes` go to `Denoiser`."""
     encoder = CaptionEncoder(list(WORDS))
     transformer = Denoiser(text_width=encoder.config.width, **sizes)
-    return EmbeddedPipeline(encoder, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0))
+    detail = Detail(transformer.config.channels)
+    return EmbeddedPipeline(encoder, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), detail)

@@ -30,7 +30,8 @@ TRUNK = dict(embed_dim=8, depths=[2], num_heads=[2], window_size=4, head_num_fea
 
 def toy_autoencoder() -> Autoencoder:
     """Small, and with a decode that resembles the input: its linear part is the PCA of a picture's patches."""
-    network = Autoencoder(fine=8, coarse=8, encoder_coarse=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+    sizes = dict(fine=8, coarse=8, encoder_coarse=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+    network = Autoencoder(latent_channels=32, detail_channels=16, **sizes)
     network.start_from_pca(torch.from_numpy(picture(256, 192)).permute(2, 0, 1)[None].float() / 255)
     return network
 
@@ -67,7 +68,7 @@ def toy_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("weights")
     toy_autoencoder().save_pretrained(root / "embedded" / "autoencoder")
-    LUA(in_chans=16, **TRUNK).save_pretrained(root / "embedded" / "lua")
+    LUA(in_chans=32, **TRUNK).save_pretrained(root / "embedded" / "lua")
     SwinIR(**TRUNK).save_pretrained(root / "embedded" / "swinir")
     return root
 
@@ -81,7 +82,7 @@ def prompted_weights(toy_weights: Path, tmp_path_factory: pytest.TempPathFactory
     shutil.copytree(toy_weights, root)
     torch.manual_seed(0)
     pipeline = new_pipeline(width=32, depth=2, heads=2, fine=8, base_side=2)
-    for layer in (pipeline.transformer.modulation, pipeline.transformer.last[-1]):
+    for layer in (pipeline.transformer.modulation, pipeline.transformer.last[-1], pipeline.detail.last):
         torch.nn.init.normal_(layer.weight, std=0.2)  # they start at zero, with which all prompts look the same
     pipeline.save_pretrained(root / "embedded" / "generator")
     return root

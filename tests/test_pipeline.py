@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import toy_autoencoder
 from PIL import Image
 
-from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.denoiser import Denoiser, rotations, turned
 from lua_demo.pipeline import EmbeddedPipeline, new_pipeline
 from lua_demo.prompts import understand
@@ -25,7 +25,7 @@ def pipeline():
     result = new_pipeline(**TOY)
     # The last layers start at zero, with which all prompts would look the same.
     with torch.no_grad():
-        for layer in (result.transformer.modulation, result.transformer.last[-1]):
+        for layer in (result.transformer.modulation, result.transformer.last[-1], result.detail.last):
             torch.nn.init.normal_(layer.weight, std=0.2)
     result.set_progress_bar_config(disable=True)
     return result
@@ -38,7 +38,16 @@ def sample(pipeline, prompt="a lake at night", seed=0, **kwargs):
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (8, 8), (72, 120), (24, 200)])
 def test_any_multiple_of_eight_gives_exactly_that_latent(pipeline, height, width):
-    assert sample(pipeline, height=height, width=width).images.shape == (1, 16, height // 8, width // 8)
+    assert sample(pipeline, height=height, width=width).images.shape == (1, 32, height // 8, width // 8)
+
+
+def test_the_detail_follows_from_what_was_sampled(pipeline):
+    """`complete` adds channels; the others, and what steps are told of, have none."""
+    offered = []
+    whole = sample(pipeline, callback_on_step_end=lambda *given: offered.append(given[3]["latents"]) or given[3]).images
+    assert offered[-1].shape[1] == pipeline.transformer.config.channels
+    assert torch.equal(whole, pipeline.complete(offered[-1]))
+    assert torch.equal(whole[:, :16], offered[-1]) and whole[:, 16:].abs().max() > 0
 
 
 def test_the_seed_and_the_prompt_decide(pipeline):
@@ -129,19 +138,19 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder / "pictures", count=3, size=64, seed=0)
     torch.manual_seed(0)
-    Autoencoder(fine=8, coarse=8, encoder_coarse=8).save_pretrained(folder / "autoencoder")
+    toy_autoencoder().save_pretrained(folder / "autoencoder")
     return Corpus(folder / "pictures", folder / "autoencoder", folder / "cache")
 
 
 def test_latents_are_those_of_the_picture_and_its_mirror_image(corpus):
     latents = corpus.at(64)
-    assert latents.shape == (6, 16, 8, 8)
+    assert latents.shape == (6, 32, 8, 8)
     picture = np.asarray(Image.open(corpus.folder / corpus.files[1]))
     for row, array in ((2, picture), (3, picture[:, ::-1])):
         image = torch.from_numpy(array.copy()).permute(2, 0, 1)[None] / 255
         expected = corpus.autoencoder.encode(image)[0].detach()
         torch.testing.assert_close(torch.from_numpy(latents[row].astype(np.float32)), expected, atol=2e-3, rtol=2e-3)
-    assert Corpus(corpus.folder, corpus.folder.parent / "autoencoder", corpus.cache).at(32).shape == (6, 16, 4, 4)
+    assert Corpus(corpus.folder, corpus.folder.parent / "autoencoder", corpus.cache).at(32).shape == (6, 32, 4, 4)
 
 
 def test_the_mirror_image_has_the_light_on_the_other_side():
@@ -161,11 +170,11 @@ def test_prompts_are_varied_and_sometimes_empty():
 
 def test_the_loss_reaches_every_weight(corpus):
     task = GeneratorTask(corpus, **TOY)
-    stage = Stage("low", 1, {"velocity": 1.0}, crop=64, batch=4)
+    stage = Stage("both", 1, {"velocity": 1.0, "detail": 1.0}, crop=64, batch=4)
     optimiser = torch.optim.SGD(task.model.parameters(), lr=0.1)
     for step in range(3):  # what stands behind layers that start at zero gets its gradient later
         optimiser.zero_grad()
-        task.losses(stage, np.random.default_rng(step))["velocity"].backward()
+        sum(task.losses(stage, np.random.default_rng(step)).values()).backward()
         optimiser.step()
     unused = {name for name, p in task.model.named_parameters() if p.grad is None or not p.grad.abs().sum()}
     assert not unused
@@ -175,9 +184,10 @@ def test_training_learns_resumes_and_ends_in_a_pipeline(corpus, tmp_path):
     stages = [
         Stage("low", 60, {"velocity": 1.0}, lr=3e-3, crop=64, batch=8),
         Stage("full", 6, {"velocity": 1.0}, crop=32),
+        Stage("detail", 40, {"detail": 1.0}, lr=2e-3, crop=64),
     ]
     torch.manual_seed(0)
-    settings = Settings(tmp_path, bf16=False, save_every=6, sample_every=66)
+    settings = Settings(tmp_path, bf16=False, save_every=6, sample_every=106)
     with pytest.raises(KeyboardInterrupt):
         task = GeneratorTask(corpus, **TOY)
         handle = task.model.transformer.register_forward_pre_hook(_interrupt_after(40))
@@ -185,12 +195,14 @@ def test_training_learns_resumes_and_ends_in_a_pipeline(corpus, tmp_path):
     handle.remove()
     train(GeneratorTask(corpus, **TOY), stages, settings)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
-    assert '"step": 66' in lines[-1]
-    assert (tmp_path / "samples" / "0000066.png").is_file()
+    assert '"step": 106' in lines[-1]
+    assert (tmp_path / "samples" / "0000106.png").is_file()
     loaded = EmbeddedPipeline.from_pretrained(tmp_path / "model")
     trained = _loss(corpus, loaded)
     torch.manual_seed(0)
-    assert trained < 0.9 * _loss(corpus, new_pipeline(**TOY))
+    untrained = _loss(corpus, new_pipeline(**TOY))
+    assert trained["velocity"] < 0.9 * untrained["velocity"]
+    assert trained["detail"] < 0.9 * untrained["detail"]
 
 
 def _interrupt_after(calls):
@@ -206,13 +218,12 @@ def _interrupt_after(calls):
 
 def _loss(corpus, pipeline):
     task = GeneratorTask(corpus, **TOY)
-    for name in ("text_encoder", "transformer"):
+    for name in ("text_encoder", "transformer", "detail"):
         getattr(task.model, name).load_state_dict(getattr(pipeline, name).state_dict())
     torch.manual_seed(7)
     with torch.no_grad():
-        return task.losses(Stage("low", 1, {"velocity": 1.0}, crop=64, batch=32), np.random.default_rng(9))[
-            "velocity"
-        ].item()
+        stage = Stage("both", 1, {"velocity": 1.0, "detail": 1.0}, crop=64, batch=32)
+        return {name: value.item() for name, value in task.losses(stage, np.random.default_rng(9)).items()}
 
 
 def test_times_cover_the_steps_of_sampling_the_first_ones_too():

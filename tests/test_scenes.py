@@ -57,6 +57,11 @@ def test_every_combination_renders_a_picture_with_contrast():
             assert picture.std() > 4, scene
 
 
+def test_mountains_too_steep_for_any_tree():
+    scene = Scene("mountains", "snow", "clouds", "dawn", -84.3, 13.3, palette="azure", seed=1316998406)
+    assert render(scene, 64).std() > 5
+
+
 def test_deterministic_and_seeded():
     scene = ONE_PER_KIND[0]
     first = render(scene, 64)

@@ -202,15 +202,53 @@ def test_every_term_of_the_autoencoder_reaches_its_weights(toy_autoencoder, crop
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parts.parameters()), name
 
 
-def test_latents_can_be_kept_while_the_decoder_is_trained(toy_autoencoder, crops, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("keep", "kept"), [("all", 9), ("base", 4), ("", 0)])
+def test_latents_can_be_kept_while_the_decoder_is_trained(keep, kept, toy_autoencoder, crops, tmp_path, monkeypatch):
     monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
     held_out = crops.batch(2, 64, np.random.default_rng(1))
-    before = toy_autoencoder.encode(held_out), toy_autoencoder.decode(toy_autoencoder.encode(held_out))
-    task = autoencoder.AutoencoderTask(crops, held_out, toy_autoencoder, keep_latents=True)
+    network = autoencoder.widened(toy_autoencoder, 9, crops)
+    latent = network.encode(held_out).detach()
+    decoded = network.decode(latent).detach()
+    task = autoencoder.AutoencoderTask(crops, held_out, network, keep=keep)
     train(task, [Stage("s", 3, dict(autoencoder.WEIGHTS), crop=64, batch=2)], Settings(tmp_path, bf16=False))
     after = Autoencoder.from_pretrained(tmp_path / "model")
-    torch.testing.assert_close(after.encode(held_out), before[0], atol=0, rtol=0)
-    assert not torch.allclose(after.decode(before[0]), before[1])
+    changed = (after.encode(held_out) - latent).abs().amax((0, 2, 3)) > 0
+    assert changed.tolist() == [False] * kept + [True] * (9 - kept)
+    assert not torch.allclose(after.decode(latent), decoded)
+
+
+@torch.no_grad()
+def test_channels_for_detail_leave_the_others_as_they_are(toy_autoencoder, crops, monkeypatch):
+    monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
+    shake(toy_autoencoder)
+    lua = upscaler.new_lua(4)
+    upscaler.fit_skips(lua, toy_autoencoder, crops)
+    shake(lua)
+    wide = autoencoder.widened(toy_autoencoder, 9, crops)
+    wide_lua = autoencoder.widened_lua(lua, wide, crops)
+    image = crops.batch(8, 64, np.random.default_rng(3))
+    latent = wide.encode(image)
+    torch.testing.assert_close(latent[:, :4], toy_autoencoder.encode(image), atol=0, rtol=0)
+    assert (latent[:, 4:].std((0, 2, 3)) / autoencoder.DETAIL_STD - 1).abs().max() < 0.3
+    round_trips = [(x.decode(x.encode(image)) - image).square().mean() for x in (wide, toy_autoencoder)]
+    assert round_trips[0] < 0.7 * round_trips[1]
+    for scale in lua.scales:
+        small = shrink(image, scale)
+        pairs = (wide, wide_lua), (toy_autoencoder, lua)
+        errors = [(x.decode(y(x.encode(small), scale)) - image).square().mean() for x, y in pairs]
+        assert errors[0] < errors[1]
+
+
+def test_channels_that_cannot_be_added_are_refused(toy_autoencoder, crops, photos, tmp_path):
+    with pytest.raises(UserError, match="4 adds no channels to the 4"):
+        autoencoder.widened(toy_autoencoder, 4, crops)
+    with pytest.raises(UserError, match="--channels is for the autoencoder"):
+        cli.main(["lua", "--channels", "8", "--images", str(photos), "--out", str(tmp_path), "--device", "cpu"])
+
+
+def test_photos_too_small_for_the_sample_sheets_are_named(photos):
+    with pytest.raises(UserError, match=r"256 px.*--samples"):
+        cli.sample_crops(photos)
 
 
 @pytest.mark.parametrize("what", ["autoencoder", "lua"])

@@ -102,7 +102,7 @@ def _small(note, time, counted, ceilings: dict[str, Ceiling], full: bool) -> Non
     embedded16 = networks.decoder("embedded").to(torch.bfloat16)
     small, large, photo = torch.randn(1, 4, 32, 32), torch.randn(1, 4, 64, 64), torch.rand(1, 3, 256, 256)
     fast, fast_trunk, fast_light = (accelerate(net) for net in (lua_s, trunk, light))
-    large16, embedded_large = large.bfloat16(), torch.randn(1, 16, 64, 64).bfloat16()
+    large16, embedded_large = large.bfloat16(), torch.randn(1, embedded16.latent_channels, 64, 64).bfloat16()
     # Timed in turn with the networks, as a machine's speed drifts from one second to the next.
     product = probes(DEVICE, torch.float32)[ceilings["fp32"].gemm_by]
     conv = probes(DEVICE, torch.bfloat16)["conv"]
@@ -128,7 +128,7 @@ def _small(note, time, counted, ceilings: dict[str, Ceiling], full: bool) -> Non
     narrow, decode = ceilings["bf16"], lambda net, y: net.decode(y)
     counted["LUA_S"] = work(lua_s, lambda net, y: net(y, 2), (1, 4, 32, 32), ceilings["fp32"], 4)
     counted["tiny_512_bf16"] = work(tiny, decode, (1, 4, 64, 64), narrow, 2)
-    counted["embedded_512_bf16"] = work(networks.decoder("embedded"), decode, (1, 16, 64, 64), narrow, 2)
+    counted["embedded_512_bf16"] = work(networks.decoder("embedded"), decode, embedded_large.shape, narrow, 2)
     note("C7a", counted["LUA_S"][0] / quick["LUA_S"] / (product.amount / quick["product"]))
     for key, name in (("C7b", "tiny_512_bf16"), ("C7c", "embedded_512_bf16")):
         note(key, counted[name][0] / quick[name] / (conv.amount / quick["conv_bf16"]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import Tensor
 
 from lua_demo.bench import networks
 from lua_demo.bench.clock import Timing, interleaved
@@ -55,14 +56,18 @@ def measure(
     target = base * scale
     lua = Fast(networks.lua("shipped" if pair == "shipped" else "full").to(device), dtype, None)
     swinir = Fast(networks.swinir("shipped" if pair == "shipped" else "M", scale).to(device), dtype, None)
-    latent = torch.randn(1, 16, base // 8, base // 8, device=device, dtype=dtype)
-    large = torch.randn(1, 16, target // 8, target // 8, device=device, dtype=dtype)
+
+    def drawn(channels: int, size: int) -> Tensor:
+        return torch.randn(1, channels, size // 8, size // 8, device=device, dtype=dtype)
+
+    latent = drawn(lua.in_chans, base)
     photo = torch.rand(1, 3, base, base, device=device, dtype=dtype)
     stages = {"LUA": lambda: lua(latent, scale), "SwinIR": lambda: swinir(photo, scale)}
     for name in decoders:
         network = networks.decoder(name).to(device, dtype)
-        stages[f"{name} {base}"] = lambda network=network: network.decode(latent)
-        stages[f"{name} {target}"] = lambda network=network: network.decode(large)
+        for size in (base, target):
+            x = drawn(network.latent_channels, size)
+            stages[f"{name} {size}"] = lambda network=network, x=x: network.decode(x)
     found = interleaved(stages, rounds, device)
     seconds = {name: timing.seconds for name, timing in found.items()}
     paths = [

@@ -1,10 +1,13 @@
-"""The embedded autoencoder: f8, 16 channels, made so that its latents can be upscaled.
+"""The embedded autoencoder: f8, 32 channels, made so that its latents can be upscaled.
 
 Encoder and decoder are each the sum of a linear map (a lapped 8x8 block transform, started at the PCA of image
 patches) and a convolutional correction. The linear part keeps the decoder close to linear, so that the decode of an
 averaged latent is close to the average of the decodes: a property that published latent spaces lack and that an
 upscaler of latents lives on. Almost all of the correction's operations are spent at 1/8 resolution. No normalisation
 layer: the result for a pixel does not depend on the image size.
+
+The last channels, the detail, have an encoder of their own: they were added to a space on which a generator had been
+trained, whose channels stay what they were.
 """
 
 from __future__ import annotations
@@ -82,7 +85,8 @@ class Autoencoder(
     """The embedded latent space.
 
     Args:
-        latent_channels: channels of the latent.
+        latent_channels: channels of the latent, the detail among them.
+        detail_channels: how many of them, the last ones, the detail encoder makes.
         fine, coarse: widths at 1/4 and 1/8 resolution, of the decoder; the encoder uses `encoder_coarse` at 1/8.
         encoder_blocks, decoder_blocks: residual blocks at 1/4 and at 1/8 resolution.
         scaling_factor, shift_factor: normalised latent = (raw - shift_factor) * scaling_factor, as in diffusers'
@@ -101,17 +105,25 @@ class Autoencoder(
         decoder_blocks: tuple[int, int] = (2, 6),
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,
+        detail_channels: int = 0,
     ):
         super().__init__()
-        self.latent_channels = latent_channels
+        self.latent_channels, self.detail_channels = latent_channels, detail_channels
         self.scaling_factor, self.shift_factor = scaling_factor, shift_factor
-        self.encoder = Encoder(latent_channels, fine, encoder_coarse, tuple(encoder_blocks))
+        self.encoder = Encoder(latent_channels - detail_channels, fine, encoder_coarse, tuple(encoder_blocks))
+        if detail_channels:
+            self.detail = Encoder(detail_channels, fine, encoder_coarse, tuple(encoder_blocks))
         self.decoder = Decoder(latent_channels, fine, coarse, tuple(decoder_blocks))
 
     @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **kwargs):
         # The mixin's default is not strict: it would leave weights that are missing from the file at random values.
         return super()._from_pretrained(strict=strict, **kwargs)
+
+    @property
+    def encoders(self) -> list[Encoder]:
+        """In the order of the channels that they make."""
+        return [self.encoder, self.detail] if self.detail_channels else [self.encoder]
 
     def encode(self, image: Tensor) -> Tensor:
         """Image B x 3 x H x W in [0, 1], H and W multiples of 8 -> normalised latent B x C x H/8 x W/8."""
@@ -120,7 +132,8 @@ class Autoencoder(
             raise ValueError(
                 f"the image is {width} x {height}; both sides must be multiples of {self.stride}: pad it first"
             )
-        return (self.encoder(image * 2 - 1) - self.shift_factor) * self.scaling_factor
+        raw = torch.cat([encoder(image * 2 - 1) for encoder in self.encoders], dim=1)
+        return (raw - self.shift_factor) * self.scaling_factor
 
     def decode(self, latent: Tensor) -> Tensor:
         """Normalised latent B x C x h x w -> image B x 3 x 8h x 8w, nominally in [0, 1] but not clamped."""
@@ -149,13 +162,13 @@ class Autoencoder(
         keep = values.argsort(descending=True)[: self.latent_channels]
         scale = values[keep].clamp_min(1e-8).sqrt() ** tempering
         analysis, synthesis = vectors[:, keep].T / scale[:, None], vectors[:, keep] * scale
-        for conv, weight, bias in (
-            (self.encoder.linear, analysis, -analysis @ mean),
-            (self.decoder.linear, synthesis, mean),
-        ):
+        shares = analysis.split([encoder.linear.out_channels for encoder in self.encoders])
+        maps = [(encoder.linear, share, -share @ mean) for encoder, share in zip(self.encoders, shares, strict=True)]
+        for conv, weight, bias in (*maps, (self.decoder.linear, synthesis, mean)):
             conv.weight.zero_()
             conv.weight[:, :, 1, 1] = weight.float()
             conv.bias.copy_(bias.float())
-        for last in (self.encoder.correction[-1], [m for m in self.decoder.correction if isinstance(m, nn.Conv2d)][-1]):
+        lasts = [encoder.correction[-1] for encoder in self.encoders]
+        for last in (*lasts, [m for m in self.decoder.correction if isinstance(m, nn.Conv2d)][-1]):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

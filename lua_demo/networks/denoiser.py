@@ -1,4 +1,5 @@
-"""The embedded text-to-latent model: a diffusion transformer between two thin convolutional ends, and its words.
+"""The embedded text-to-latent model: a diffusion transformer between two thin convolutional ends, its words, and what
+completes its latents.
 
 Attention sees patches of 4 x 4 latent pixels (32 x 32 image pixels: 256 tokens for 512 px), so that a step is cheap on
 a CPU; what lies inside a patch is worked out by convolutions at full latent resolution. Time and prompt modulate every
@@ -126,6 +127,30 @@ class CaptionEncoder(ModelMixin, ConfigMixin):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+
+class Detail(ModelMixin, ConfigMixin):
+    """The detail channels of a latent, from its first ones, which the denoiser samples: what is to be expected there.
+
+    Args:
+        channels, detail_channels: of the latent without its detail, and of the detail.
+        width, depth: channels and residual blocks of the convolutions.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(self, channels: int = 16, detail_channels: int = 16, width: int = 96, depth: int = 4):
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.body = nn.Sequential(*(ResBlock(width) for _ in range(depth)), nn.SiLU())
+        self.last = nn.Conv2d(width, detail_channels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """B x channels x h x w -> B x detail_channels x h x w."""
+        return self.last(self.body(self.first(latent)))
 
 
 class Denoiser(ModelMixin, ConfigMixin):

@@ -9,6 +9,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+@torch.no_grad()
+def least_squares(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Weight K x C x 3 x 3 and bias K of the convolution, its input's border repeated, that comes closest to the
+    targets: over batches of (input B x C x h x w, target B x K x h x w).
+    """
+    moments, products = 0.0, 0.0
+    for x, target in pairs:
+        patches = F.unfold(F.pad(x.double(), (1, 1, 1, 1), mode="replicate"), 3)
+        patches = torch.cat([patches, torch.ones_like(patches[:, :1])], dim=1).movedim(1, -1).flatten(0, -2)
+        wanted = target.double().movedim(1, -1).flatten(0, -2)
+        moments, products = moments + patches.T @ patches, products + patches.T @ wanted
+    ridge = 1e-6 * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
+    solution = torch.linalg.solve(moments + ridge.to(moments.device), products).T.float()
+    return solution[:, :-1].unflatten(1, (-1, 3, 3)), solution[:, -1]
+
+
 class LinearSkip(nn.Module):
     """B x channels x h x w -> B x channels x (scale * h) x (scale * w), linear; starts as the repetition of each pixel.
 
@@ -33,13 +49,6 @@ class LinearSkip(nn.Module):
     @torch.no_grad()
     def fit(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Set the map to the least-squares solution over batches of (input, `scale` times larger target)."""
-        moments, products = 0.0, 0.0
-        for x, target in pairs:
-            patches = F.unfold(F.pad(x.double(), (1, 1, 1, 1), mode="replicate"), 3)
-            patches = torch.cat([patches, torch.ones_like(patches[:, :1])], dim=1).movedim(1, -1).flatten(0, -2)
-            wanted = F.pixel_unshuffle(target.double(), self.scale).movedim(1, -1).flatten(0, -2)
-            moments, products = moments + patches.T @ patches, products + patches.T @ wanted
-        ridge = 1e-6 * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
-        solution = torch.linalg.solve(moments + ridge.to(moments.device), products).T.float()
-        self.conv.weight.copy_(solution[:, :-1].reshape(self.conv.weight.shape))
-        self.conv.bias.copy_(solution[:, -1])
+        weight, bias = least_squares((x, F.pixel_unshuffle(target, self.scale)) for x, target in pairs)
+        self.conv.weight.copy_(weight)
+        self.conv.bias.copy_(bias)

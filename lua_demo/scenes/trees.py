@@ -33,6 +33,8 @@ def draw_trees(picture: np.ndarray, depth: np.ndarray, view: View, surface: Surf
     keep = np.flatnonzero(tall > 0)
     keep = keep[np.argsort(-z[keep], kind="stable")]
     x, z, tall, pick = x[keep], z[keep], tall[keep], pick[keep]
+    if not x.size:
+        return
     ground = terrain.height(x, z, z * np.float32(view.pixel))
     lit, _ = surface.light(x, ground + 0.6 * tall, z)
     sx, middle = x / z, (ground + 0.5 * tall - view.eye) / z

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lua_demo import LUA
 from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.skip import least_squares
+from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Stage, save_with_facts
@@ -34,6 +37,73 @@ class Together(nn.Module):
         self.autoencoder, self.lua = autoencoder, lua
 
 
+DETAIL_STD = 0.6  # as of the finer ones among the first channels
+
+
+@torch.no_grad()
+def widened(autoencoder: Autoencoder, channels: int, crops: Crops) -> Autoencoder:
+    """`autoencoder` with `channels` channels: the first ones stay what they are, the added ones start as the principal
+    components of what the decoder gets wrong, and least squares tell its linear part what to make of them.
+    """
+    base = autoencoder.latent_channels
+    if channels <= base:
+        raise UserError(f"--channels {channels} adds no channels to the {base} of --init; give more, or leave it out")
+    added = channels - base
+    result = Autoencoder(**{**autoencoder._hub_mixin_config, "latent_channels": channels, "detail_channels": added})
+    result.load_state_dict(_padded(autoencoder.state_dict(), result.state_dict()))
+    stride, scale, shift = result.stride, result.scaling_factor, result.shift_factor
+
+    def wrong(image: Tensor, network: Autoencoder) -> Tensor:
+        return F.pixel_unshuffle(2 * (image - network.decode(network.encode(image))), stride)
+
+    images = list(crops.batch(144, crops.smallest, np.random.default_rng(2)).split(12))
+    patches = torch.cat([wrong(image, autoencoder).movedim(1, -1).flatten(0, -2) for image in images]).double()
+    vectors = torch.linalg.eigh(torch.cov(patches.T))[1].flip(1)[:, :added].T
+    seen = torch.cat([F.pixel_unshuffle(2 * image - 1, stride).movedim(1, -1).flatten(0, -2) for image in images])
+    found = seen.double() @ vectors.T
+    vectors, mean = vectors / (found.std(0) / DETAIL_STD * scale)[:, None], found.mean(0) / found.std(0) * DETAIL_STD
+    trunk = autoencoder.encoder.correction.state_dict()
+    result.detail.correction.load_state_dict(_padded(trunk, result.detail.correction.state_dict()))
+    nn.init.zeros_(result.detail.correction[-1].weight)
+    nn.init.zeros_(result.detail.correction[-1].bias)
+    nn.init.zeros_(result.detail.linear.weight)
+    result.detail.linear.weight[:, :, 1, 1] = vectors.float()
+    result.detail.linear.bias.copy_(shift - mean.float() / scale)
+    raw = ((result.encode(image) / scale + shift, wrong(image, result)) for image in images)
+    weight, bias = least_squares(raw)
+    result.decoder.linear.weight += weight
+    result.decoder.linear.bias += bias
+    return result
+
+
+@torch.no_grad()
+def widened_lua(lua: LUA, autoencoder: Autoencoder, crops: Crops) -> LUA:
+    """`lua` for the channels that `widened` added: the network starts as it was, and least squares tell the linear
+    skips what the added channels say and how they are enlarged themselves.
+    """
+    result = LUA(**{**lua._hub_mixin_config, "in_chans": autoencoder.latent_channels})
+    result.load_state_dict(_padded(lua.state_dict(), result.state_dict()))
+    for scale in lua.scales:
+        images = crops.batch(144, crops.smallest, np.random.default_rng(2)).split(12)
+        pairs = ((autoencoder.encode(shrink(image, scale)), autoencoder.encode(image)) for image in images)
+        skip = result.skips[f"x{scale}"].conv
+        weight, bias = least_squares((x, F.pixel_unshuffle(target - result(x, scale), scale)) for x, target in pairs)
+        skip.weight += weight
+        skip.bias += bias
+    return result
+
+
+def _padded(state: dict[str, Tensor], wider: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state` in the shapes of `wider`, the first channels what they were and the others 0; what it has not is kept."""
+    result = dict(wider)
+    for name, value in state.items():
+        result[name] = F.pad(
+            value,
+            [side for to, of in zip(wider[name].shape[::-1], value.shape[::-1], strict=True) for side in (0, to - of)],
+        )
+    return result
+
+
 class AutoencoderTask:
     name = "autoencoder"
 
@@ -43,11 +113,15 @@ class AutoencoderTask:
         held_out: Tensor,
         autoencoder: Autoencoder | None = None,
         lua: LUA | None = None,
-        keep_latents: bool = False,
+        keep: str = "",
+        channels: int | None = None,
     ):
+        """`keep`: the channels that stay what they are, "all", or "base", all but the detail. `channels`: of the latent
+        of a new autoencoder.
+        """
         self.crops, self.held_out = crops, held_out
         if autoencoder is None:
-            autoencoder = Autoencoder()
+            autoencoder = Autoencoder(latent_channels=channels) if channels else Autoencoder()
             autoencoder.start_from_pca(crops.batch(512, 64, np.random.default_rng(0)))
             latents = autoencoder.encode(crops.batch(512, 64, np.random.default_rng(1)))
             autoencoder.normalise(latents.mean().item(), latents.std().item())
@@ -55,7 +129,10 @@ class AutoencoderTask:
         if lua is None:
             lua = new_lua(autoencoder.latent_channels)
             fit_skips(lua, autoencoder, crops)
-        autoencoder.encoder.requires_grad_(not keep_latents)
+        if keep:
+            autoencoder.encoder.requires_grad_(False)
+        if keep == "all" and autoencoder.detail_channels:
+            autoencoder.detail.requires_grad_(False)
         self.model = Together(autoencoder, lua)
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:

@@ -76,8 +76,18 @@ def parser() -> Parser:
     result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
     result.add_argument(
         "--keep-latents",
-        action="store_true",
-        help="autoencoder: train the decoder and LUA only; a generator trained on the latents stays valid",
+        nargs="?",
+        const="all",
+        default="",
+        choices=("base", "all"),
+        help="autoencoder: train decoder and LUA only: a generator of the latents stays valid; base: and the detail "
+        "channels, which --channels added",
+    )
+    result.add_argument(
+        "--channels",
+        type=int,
+        metavar="N",
+        help="autoencoder: of the latent; with --init, channels for detail are added and the others stay as they are",
     )
     result.add_argument("--stages", help="run only these stages, by name, comma-separated")
     result.add_argument("--steps", type=int, help="total steps; the stages keep their shares")
@@ -129,6 +139,8 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
     """The task of the autoencoder, of LUA or of SwinIR; what is known of it is added to `facts`."""
     if args.keep_latents and not (args.what == "autoencoder" and args.init):
         raise UserError("--keep-latents is for a trained autoencoder: train autoencoder, with --init to name it")
+    if args.channels and args.what != "autoencoder":
+        raise UserError(f"--channels is for the autoencoder; {args.what} has those of its latents: leave it out")
     crops = Crops(args.images, smallest=max(stage.crop for stage in stages))
     facts["near_duplicates"] = check_duplicates(crops, args.test_images) if devices.is_first else None
     facts["images"] = len(crops.names)
@@ -138,7 +150,11 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
         lua = load_lua(args.lua) if args.lua else None
         facts["start"] = f"from {name_of(args.init)}" if args.init else "new"
         facts["keep_latents"] = args.keep_latents
-        return autoencoder.AutoencoderTask(crops, held_out, start, lua, args.keep_latents)
+        if args.channels and start:
+            start = autoencoder.widened(start, args.channels, crops)
+            lua = lua and autoencoder.widened_lua(lua, start, crops)
+            facts["start"] += f", widened to {args.channels} channels"
+        return autoencoder.AutoencoderTask(crops, held_out, start, lua, args.keep_latents, args.channels)
     network = load_network(args.space, args.vae).to(devices.device, memory_format=torch.channels_last)
     model, facts["start"] = start_model(args, network, crops)
     pairs = make_pairs(args, stages, model.scales, network, crops, devices)
@@ -256,4 +272,6 @@ def sample_crops(folder: Path, size: int = 256, count: int = 4) -> torch.Tensor:
         if min(photo.size) >= size and len(crops) < count:
             left, top = (photo.width - size) // 2, (photo.height - size) // 2
             crops.append(to_tensor(photo.crop((left, top, left + size, top + size))))
+    if not crops:
+        raise UserError(f"no photo of {folder} has both sides of {size} px, for the sample sheets: give --samples")
     return torch.cat(crops)

@@ -27,6 +27,7 @@ STAGES = [
     Stage("coarse", 20_000, {"velocity": 1.0}, lr=1e-3, crop=128, batch=64),
     Stage("low", 40_000, {"velocity": 1.0}, lr=6e-4, crop=256, batch=64),
     Stage("full", 20_000, {"velocity": 1.0}, lr=3e-4, crop=512, batch=32),
+    Stage("detail", 1200, {"detail": 1.0}, lr=1e-3, crop=512, batch=8),
 ]
 # Three channels of a latent are smooth and strong: the composition is decided where noise is almost all there is.
 TIME_SHIFT = 3.0
@@ -36,6 +37,7 @@ EARLY, EARLY_SHIFT = 0.5, 6.0
 NO_PROMPT, DROP_WORD, SHUFFLE = 0.1, 0.1, 0.25
 FULL_CAPTION = 0.5  # share of prompts that name every attribute: light and colours are said by few other phrasings
 STEPS, GUIDANCE = 16, 3.0
+DETAIL_NOISE = 0.05  # sampled latents are not quite those of renders
 
 
 class Corpus:
@@ -124,6 +126,7 @@ class Together(nn.Module):
     def __init__(self, pipeline: EmbeddedPipeline):
         super().__init__()
         self.text_encoder, self.transformer = pipeline.text_encoder.train(), pipeline.transformer.train()
+        self.detail = pipeline.detail.train()
 
 
 class GeneratorTask:
@@ -137,23 +140,36 @@ class GeneratorTask:
         self.shown = 256
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
-        """`velocity`: mean squared error of the predicted velocity."""
+        """Mean squared errors, those that `stage` weights: `velocity` of the channels that are sampled; `detail` of the
+        detail channels predicted from them.
+        """
         device = self.model.transformer.device
         self.shown = stage.crop
         latents = self.corpus.at(stage.crop)
         chosen = rng.integers(len(latents), size=stage.batch)
-        data = torch.from_numpy(np.stack([latents[i] for i in chosen]).astype(np.float32)).to(device)
-        ids = self.model.text_encoder.tokenize([worded(self.corpus.words[i], rng) for i in chosen])
-        time = torch.from_numpy(times(stage.batch, rng)).float().to(device)
+        latent = torch.from_numpy(np.stack([latents[i] for i in chosen]).astype(np.float32)).to(device)
+        channels = self.model.transformer.config.channels
+        data, detail = latent[:, :channels], latent[:, channels:]
         noise = torch.randn(data.shape).to(device)
+        terms = {}
+        if "detail" in stage.weights:
+            terms["detail"] = (self.model.detail(data + DETAIL_NOISE * noise).float() - detail).square().mean()
+        if "velocity" in stage.weights:
+            words = [self.corpus.words[i] for i in chosen]
+            terms["velocity"] = self._velocity_error(data, noise, words, rng)
+        return terms
+
+    def _velocity_error(self, data: Tensor, noise: Tensor, words: list, rng: np.random.Generator) -> Tensor:
+        ids = self.model.text_encoder.tokenize([worded(phrasings, rng) for phrasings in words])
+        time = torch.from_numpy(times(len(data), rng)).float().to(data.device)
         mixed = torch.lerp(data, noise, time[:, None, None, None])
         velocity = self.model.transformer(mixed, time, self.model.text_encoder(ids))
-        return {"velocity": (velocity.float() - (noise - data)).square().mean()}
+        return (velocity.float() - (noise - data)).square().mean()
 
     @torch.no_grad()
     def sample(self, model: Together) -> np.ndarray:
         """The example prompts, two seeds each, at the size of the current stage."""
-        pipeline = EmbeddedPipeline(model.text_encoder, model.transformer, self.scheduler)
+        pipeline = EmbeddedPipeline(model.text_encoder, model.transformer, self.scheduler, model.detail)
         pipeline.set_progress_bar_config(disable=True)
         autoencoder: Autoencoder = self.corpus.autoencoder
         rows = []
@@ -166,8 +182,10 @@ class GeneratorTask:
 
     def save(self, model: Together, folder: Path, facts: dict) -> None:
         """The pipeline, as `EmbeddedPipeline.from_pretrained` reads it, with training.json."""
-        for part in (model.text_encoder, model.transformer):
+        for part in (model.text_encoder, model.transformer, model.detail):
             part.register_to_config(_name_or_path="")  # where training started from is a path of this machine
-        parts = (copy.deepcopy(part).bfloat16() for part in (model.text_encoder, model.transformer))
-        EmbeddedPipeline(*parts, self.scheduler).save_pretrained(folder)
+        text_encoder, transformer, detail = (
+            copy.deepcopy(part).bfloat16() for part in (model.text_encoder, model.transformer, model.detail)
+        )
+        EmbeddedPipeline(text_encoder, transformer, self.scheduler, detail).save_pretrained(folder)
         (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")

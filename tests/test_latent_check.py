@@ -65,7 +65,7 @@ def test_a_latent_of_another_space_is_refused(space, claimed):
 
 
 def test_the_engine_refuses_a_latent_whose_tag_is_wrong(engine, tmp_path):
-    for space, words in (("embedded", None), ("flux1", r"in\.safetensors looks like a latent of the space flux1")):
+    for space, words in (("embedded", None), ("flux2", r"in\.safetensors looks like a latent of the space flux2")):
         lying = BaseLatent(drawn(space, 12)[0].numpy(), "embedded", (96, 96))
         request = Request(latent=str(save_latent(tmp_path / "in.safetensors", lying)), methods=("base",))
         if words is None:
@@ -135,7 +135,7 @@ def test_the_command_makes_them_from_photos(photo, tmp_path, capsys):
     out = tmp_path / "made.safetensors"
     assert statistics.main(["--images", str(tmp_path), "--spaces", "embedded", "--out", str(out)]) == 0
     assert "embedded, from 2 photos" in capsys.readouterr().out
-    assert load_statistics(out)["embedded"].channels == 16
+    assert load_statistics(out)["embedded"].channels == 32
     (tmp_path / "empty").mkdir()
     photo(20, 20).rename(tmp_path / "empty" / "small.png")
     with pytest.raises(UserError, match="at least 128 px"):
@@ -192,11 +192,11 @@ def test_a_comparison_tells_the_share_of_the_enlarged_latent(engine, tmp_path):
 
 
 def test_lua_from_a_photo_tells_its_share(engine, photo):
-    network = LUA(in_chans=16, **TRUNK)
+    network = LUA(in_chans=32, **TRUNK)
     with torch.no_grad():
         network.heads["x2"].conv_last.bias[:4] = 100
     engine.provide("embedded", "lua", network)
     request = Request(str(photo(64, 48)), size=64, methods=("lua",))
     (lua,) = (event for event in engine.compare(request) if isinstance(event, Result))
-    assert lua.outside == pytest.approx(4 / 16, abs=0.01)
-    assert any(note.startswith("25.0% of the enlarged latent is outside") for note in lua.notes)
+    assert lua.outside == pytest.approx(4 / 32, abs=0.01)
+    assert any(note.startswith("12.5% of the enlarged latent is outside") for note in lua.notes)

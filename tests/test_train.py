@@ -217,15 +217,19 @@ def test_latents_can_be_kept_while_the_decoder_is_trained(keep, kept, toy_autoen
     assert not torch.allclose(after.decode(latent), decoded)
 
 
+@pytest.mark.parametrize("steps", [(9,), (6, 9)])
 @torch.no_grad()
-def test_channels_for_detail_leave_the_others_as_they_are(toy_autoencoder, crops, monkeypatch):
+def test_channels_for_detail_leave_the_others_as_they_are(steps, toy_autoencoder, crops, monkeypatch):
     monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
     shake(toy_autoencoder)
     lua = upscaler.new_lua(4)
     upscaler.fit_skips(lua, toy_autoencoder, crops)
     shake(lua)
-    wide = autoencoder.widened(toy_autoencoder, 9, crops)
-    wide_lua = autoencoder.widened_lua(lua, wide, crops)
+    wide, wide_lua = toy_autoencoder, lua
+    for channels in steps:
+        wide = autoencoder.widened(wide, channels, crops)
+        wide_lua = autoencoder.widened_lua(wide_lua, wide, crops)
+    assert (wide.latent_channels, wide.detail_channels, wide_lua.in_chans) == (9, 5, 9)
     image = crops.batch(8, 64, np.random.default_rng(3))
     latent = wide.encode(image)
     torch.testing.assert_close(latent[:, :4], toy_autoencoder.encode(image), atol=0, rtol=0)

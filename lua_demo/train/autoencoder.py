@@ -49,7 +49,8 @@ def widened(autoencoder: Autoencoder, channels: int, crops: Crops) -> Autoencode
     if channels <= base:
         raise UserError(f"--channels {channels} adds no channels to the {base} of --init; give more, or leave it out")
     added = channels - base
-    result = Autoencoder(**{**autoencoder._hub_mixin_config, "latent_channels": channels, "detail_channels": added})
+    detail = autoencoder.detail_channels + added
+    result = Autoencoder(**{**autoencoder._hub_mixin_config, "latent_channels": channels, "detail_channels": detail})
     result.load_state_dict(_padded(autoencoder.state_dict(), result.state_dict()))
     stride, scale, shift = result.stride, result.scaling_factor, result.shift_factor
 
@@ -62,13 +63,14 @@ def widened(autoencoder: Autoencoder, channels: int, crops: Crops) -> Autoencode
     seen = torch.cat([F.pixel_unshuffle(2 * image - 1, stride).movedim(1, -1).flatten(0, -2) for image in images])
     found = seen.double() @ vectors.T
     vectors, mean = vectors / (found.std(0) / DETAIL_STD * scale)[:, None], found.mean(0) / found.std(0) * DETAIL_STD
-    trunk = autoencoder.encoder.correction.state_dict()
-    result.detail.correction.load_state_dict(_padded(trunk, result.detail.correction.state_dict()))
-    nn.init.zeros_(result.detail.correction[-1].weight)
-    nn.init.zeros_(result.detail.correction[-1].bias)
-    nn.init.zeros_(result.detail.linear.weight)
-    result.detail.linear.weight[:, :, 1, 1] = vectors.float()
-    result.detail.linear.bias.copy_(shift - mean.float() / scale)
+    if not autoencoder.detail_channels:
+        trunk, own = (network.correction.state_dict() for network in (autoencoder.encoder, result.detail))
+        result.detail.correction.load_state_dict(_padded(trunk, own))
+    linear, last = result.detail.linear, result.detail.correction[-1]
+    for new in (linear.weight[-added:], last.weight[-added:], last.bias[-added:]):
+        new.zero_()
+    linear.weight[-added:, :, 1, 1] = vectors.float()
+    linear.bias[-added:] = shift - mean.float() / scale
     raw = ((result.encode(image) / scale + shift, wrong(image, result)) for image in images)
     weight, bias = least_squares(raw)
     result.decoder.linear.weight += weight

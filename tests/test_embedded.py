@@ -50,7 +50,7 @@ def test_lua_and_swinir_have_the_same_trunk():
 def test_latents_are_normalised():
     photo = evaluate.images.load_photo(WEIGHTS_DIR.parent / "examples" / "mountain-lake.jpg").resize((512, 384))
     latent = load_autoencoder(EMBEDDED / "autoencoder").encode(evaluate.images.to_tensor(photo))
-    assert latent.shape == (1, 16, 48, 64)
+    assert latent.shape == (1, 32, 48, 64)
     assert 0.5 < latent.std().item() < 1.6
 
 
@@ -60,7 +60,7 @@ def test_decoder_stays_under_its_budget():
 
     model = load_autoencoder(EMBEDDED / "autoencoder").to("meta")
     with FlopCounterMode(display=False) as counter:
-        model.decode(torch.empty(1, 16, 128, 128, device="meta"))
+        model.decode(torch.empty(1, model.latent_channels, 128, 128, device="meta"))
     assert counter.get_total_flops() < 400e9
 
 

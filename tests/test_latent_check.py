@@ -194,9 +194,9 @@ def test_a_comparison_tells_the_share_of_the_enlarged_latent(engine, tmp_path):
 def test_lua_from_a_photo_tells_its_share(engine, photo):
     network = LUA(in_chans=32, **TRUNK)
     with torch.no_grad():
-        network.heads["x2"].conv_last.bias[:4] = 100
+        network.heads["x2"].conv_last.bias[:8] = 100
     engine.provide("embedded", "lua", network)
     request = Request(str(photo(64, 48)), size=64, methods=("lua",))
     (lua,) = (event for event in engine.compare(request) if isinstance(event, Result))
-    assert lua.outside == pytest.approx(4 / 32, abs=0.01)
-    assert any(note.startswith("12.5% of the enlarged latent is outside") for note in lua.notes)
+    assert lua.outside == pytest.approx(8 / 32, abs=0.01)
+    assert any(note.startswith(f"{lua.outside:.1%} of the enlarged latent is outside") for note in lua.notes)

@@ -43,7 +43,7 @@ def test_it_writes_what_lua_makes(scale, source, toy_weights, tmp_path, capsys):
         wanted = load_lua(toy_weights / "embedded" / "lua")(torch.from_numpy(given.values)[None], scale)
     torch.testing.assert_close(torch.from_numpy(made.values)[None], wanted)
     told = capsys.readouterr().out
-    assert f"embedded, 16 x {9 * scale} x {12 * scale}, for an image of {93 * scale} x {70 * scale}" in told
+    assert f"embedded, 32 x {9 * scale} x {12 * scale}, for an image of {93 * scale} x {70 * scale}" in told
     assert f"{outside(wanted, 'embedded').mean():.2%} of its values outside" in told
     # What comes out goes in again.
     again = [
@@ -84,15 +84,15 @@ def test_refusals(source, toy_weights, tmp_path, capsys):
         return told
 
     given = load_latent(source)
-    tags = {"sdxl": "sdxl", "other": "nonsense", "flux1": "flux1"}
+    tags = {"sdxl": "sdxl", "other": "nonsense", "flux2": "flux2"}
     files = {
         name: save_latent(tmp_path / f"{name}.safetensors", BaseLatent(given.values, tag, given.size))
         for name, tag in tags.items()
     }
     assert "a latent of the space 'embedded', not sdxl" in refused(source, out, "--space", "sdxl")
     assert "unknown space 'nonsense'" in refused(files["other"], out)
-    assert "sdxl.safetensors has 16 channels; latents of the space sdxl have 4" in refused(files["sdxl"], out)
-    assert "looks like a latent of the space embedded, not flux1" in refused(files["flux1"], out)
+    assert "sdxl.safetensors has 32 channels; latents of the space sdxl have 4" in refused(files["sdxl"], out)
+    assert "looks like a latent of the space embedded, not flux2" in refused(files["flux2"], out)
     xl = save_latent(tmp_path / "xl.safetensors", BaseLatent(drawn("sdxl", 12)[0].numpy(), "sdxl", (96, 96)))
     assert "no LUA for the latent space sdxl" in refused(xl, out, "--weights", toy_weights)
     assert "scale 3" in refused(source, out, "--scale", 3, "--weights", toy_weights)

@@ -54,13 +54,14 @@ def measure(
 ) -> tuple[list[Path], dict[str, Timing]]:
     """The paths of `decoders`, and the timings of all stages. `pair`: "shipped", or "published": LUA and SwinIR-M."""
     target = base * scale
-    lua = Fast(networks.lua("shipped" if pair == "shipped" else "full").to(device), dtype, None)
+    upscaler = networks.lua("shipped" if pair == "shipped" else "full").to(device)
+    lua = Fast(upscaler, dtype, None)
     swinir = Fast(networks.swinir("shipped" if pair == "shipped" else "M", scale).to(device), dtype, None)
 
     def drawn(channels: int, size: int) -> Tensor:
         return torch.randn(1, channels, size // 8, size // 8, device=device, dtype=dtype)
 
-    latent = drawn(lua.in_chans, base)
+    latent = drawn(upscaler.in_chans, base)
     photo = torch.rand(1, 3, base, base, device=device, dtype=dtype)
     stages = {"LUA": lambda: lua(latent, scale), "SwinIR": lambda: swinir(photo, scale)}
     for name in decoders:

@@ -29,10 +29,13 @@ TRUNK = dict(embed_dim=8, depths=[2], num_heads=[2], window_size=4, head_num_fea
 
 
 def toy_autoencoder() -> Autoencoder:
-    """Small, and with a decode that resembles the input: its linear part is the PCA of a picture's patches."""
+    """Small, and with a decode that resembles the input: its linear part is the PCA of a picture's patches.
+
+    Not tempered: the channels' sizes then tell its latents from those of FLUX.2, which have as many.
+    """
     sizes = dict(fine=8, coarse=8, encoder_coarse=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
     network = Autoencoder(latent_channels=32, detail_channels=16, **sizes)
-    network.start_from_pca(torch.from_numpy(picture(256, 192)).permute(2, 0, 1)[None].float() / 255)
+    network.start_from_pca(torch.from_numpy(picture(256, 192)).permute(2, 0, 1)[None].float() / 255, tempering=0)
     return network
 
 

@@ -171,7 +171,7 @@ def test_notes_on_the_photo_come_once(engine, tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(path)
     results = run(engine, path, methods=("base", "lua"))
-    assert "white" in results["base"].notes[0] and results["lua"].notes == ()
+    assert "white" in results["base"].notes[0] and not any("white" in note for note in results["lua"].notes)
     assert (results["base"].image > 200).all()
 
 

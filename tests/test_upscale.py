@@ -66,7 +66,7 @@ def test_the_bound_and_the_map(source, toy_weights, tmp_path, capsys):
     assert main(["upscale", str(wild), str(plain), *common]) == 0
     assert main(["upscale", str(wild), str(bound), "--bound", "--map", str(where), *common]) == 0
     values = torch.from_numpy(load_latent(plain).values)[None]
-    assert outside(values, "embedded").mean() > 0.05
+    assert outside(values, "embedded").mean() > 0.03
     torch.testing.assert_close(torch.from_numpy(load_latent(bound).values)[None], soft_bound(values, "embedded"))
     assert "bent towards it" in capsys.readouterr().out
     picture = np.asarray(Image.open(where).convert("L"))

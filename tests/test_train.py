@@ -246,6 +246,8 @@ def test_channels_for_detail_leave_the_others_as_they_are(steps, toy_autoencoder
 def test_channels_that_cannot_be_added_are_refused(toy_autoencoder, crops, photos, tmp_path):
     with pytest.raises(UserError, match="4 adds no channels to the 4"):
         autoencoder.widened(toy_autoencoder, 4, crops)
+    with pytest.raises(UserError, match="leave --lua out"):
+        autoencoder.widened_lua(upscaler.LUA(4, 8, [2], [2], 4, scales=[2], residual="bicubic"), toy_autoencoder, crops)
     with pytest.raises(UserError, match="--channels is for the autoencoder"):
         cli.main(["lua", "--channels", "8", "--images", str(photos), "--out", str(tmp_path), "--device", "cpu"])
 

@@ -22,6 +22,7 @@ from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Stage, save_with_facts
 from lua_demo.train.upscaler import SCALES, fit_skips, new_lua
 
+DETAIL_STD = 0.6  # of added channels: as of the finer ones among the first
 WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "seams": 0.05, "uneven": 0.01}
 STAGES = [
     Stage("reconstruct", 1200, {"l1": 1.0, "gradient": 0.1}, lr=5e-4, crop=128, batch=16),
@@ -35,9 +36,6 @@ class Together(nn.Module):
     def __init__(self, autoencoder: Autoencoder, lua: LUA):
         super().__init__()
         self.autoencoder, self.lua = autoencoder, lua
-
-
-DETAIL_STD = 0.6  # as of the finer ones among the first channels
 
 
 @torch.no_grad()
@@ -83,6 +81,8 @@ def widened_lua(lua: LUA, autoencoder: Autoencoder, crops: Crops) -> LUA:
     """`lua` for the channels that `widened` added: the network starts as it was, and least squares tell the linear
     skips what the added channels say and how they are enlarged themselves.
     """
+    if lua.residual != "linear":
+        raise UserError("--channels widens the linear skips of a LUA, and that of --lua has none; leave --lua out")
     result = LUA(**{**lua._hub_mixin_config, "in_chans": autoencoder.latent_channels})
     result.load_state_dict(_padded(lua.state_dict(), result.state_dict()))
     for scale in lua.scales:

@@ -181,3 +181,19 @@ def open_page(browser: Browser, url: str) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert problems == []
+
+
+def set_advanced(page: Page, **values: int) -> None:
+    """Open the Advanced section and give its sliders values. A slider that was just put on the page takes its first value
+    once more: what was typed before that is typed again.
+    """
+    page.locator("#advanced > button").click()
+    for name, value in values.items():
+        box = page.locator(f"#{name} input[type=number]")
+        for _ in range(20):
+            box.fill(str(value))
+            box.press("Tab")
+            page.wait_for_timeout(200)
+            if box.input_value() == str(value):
+                break
+        expect(box).to_have_value(str(value))

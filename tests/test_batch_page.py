@@ -11,6 +11,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
+from conftest import set_advanced
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -197,9 +198,7 @@ def test_in_a_browser(open_page, files):
     page.get_by_role("button", name="Batch: several prompts or photos in one go").click()
     told = page.locator("#batch-taken")
     expect(told).to_have_text("Size and model as under Advanced above: 512 px, Embedded (landscapes).")
-    page.locator("#advanced > button").click()
-    page.locator("#size input[type=number]").fill("128")
-    page.locator("#size input[type=number]").press("Tab")
+    set_advanced(page, size=128)
     expect(told).to_have_text("Size and model as under Advanced above: 128 px, Embedded (landscapes).")
     page.locator("#batch-source").get_by_text("Prompts").click()
     expect(told).to_contain_text("128 px, 1:1, 16 steps, guidance 3, Embedded")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import set_advanced
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -62,9 +63,7 @@ def ask_for_much(page: Page, path: Path) -> None:
     """Settings that keep even toy networks busy for seconds."""
     upload(page, path)
     page.get_by_role("radio", name="4×").check()
-    page.locator("#advanced > button").click()
-    page.locator("#size input[type=number]").fill("1024")
-    page.locator("#size input[type=number]").press("Tab")
+    set_advanced(page, size=1024)
 
 
 def overflow(page: Page) -> int:

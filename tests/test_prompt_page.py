@@ -9,7 +9,7 @@ from urllib.parse import quote
 import gradio as gr
 import numpy as np
 import pytest
-from conftest import served
+from conftest import served, set_advanced
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -150,10 +150,7 @@ def write(page: Page, text: str) -> None:
 def prepare(page: Page, text: str) -> None:
     """A prompt, and settings that toy networks run at once."""
     write(page, text)
-    page.locator("#advanced > button").click()
-    for name, value in (("size", 128), ("steps", 3)):
-        page.locator(f"#{name} input[type=number]").fill(str(value))
-        page.locator(f"#{name} input[type=number]").press("Tab")
+    set_advanced(page, size=128, steps=3)
 
 
 @pytest.mark.browser

@@ -184,8 +184,8 @@ def open_page(browser: Browser, url: str) -> Iterator[Callable[..., Page]]:
 
 
 def set_advanced(page: Page, **values: int) -> None:
-    """Open the Advanced section and give its sliders values. A slider that was just put on the page takes its first value
-    once more: what was typed before that is typed again.
+    """Open the Advanced section and give its sliders values. A slider that was just put on the page takes its first
+    value once more: what was typed before that is typed again.
     """
     page.locator("#advanced > button").click()
     for name, value in values.items():

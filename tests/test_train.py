@@ -126,6 +126,22 @@ def test_highpass_l1_by_hand():
     assert losses.highpass_l1(output * 0 + 0.7, output * 0).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_faintness_by_hand():
+    """A board's luma is all detail, but for the little of it that the Gaussian leaves; colour alone has none."""
+    board = ((torch.arange(32)[:, None] + torch.arange(32)) % 2 - 0.5).expand(1, 3, 32, 32)
+    weights = np.exp(-(np.arange(-2, 3) ** 2) / 2)
+    gain = 1 - ((weights * [1, -1, 1, -1, 1]).sum() / weights.sum()) ** 2
+    assert losses.faintness(0.5 * board, board).item() == pytest.approx(gain**2 * (0.25 - 0.0625), rel=1e-4)
+    assert losses.faintness(2 * board, board).item() < 0
+    # with the squared error at a weight of 1, a detail that is best at 1 is best at 1 / (1 - w)
+    weight = 0.4
+    size = torch.tensor(1 / (1 - weight * gain**2), dtype=torch.float32, requires_grad=True)
+    (losses.l2(size * board, board) + weight * losses.faintness(size * board, board)).backward()
+    assert size.grad.abs() < 1e-3
+    tint = board * torch.tensor([1 / 0.299, -1 / 0.587, 0]).view(3, 1, 1)
+    assert losses.faintness(tint, board * 0).item() == pytest.approx(0, abs=1e-6)
+
+
 @pytest.mark.parametrize("side", [6, 9, 10])
 def test_eagle_step_by_step(side):
     """Against the definition, written out with loops in numpy and the full transform."""
@@ -198,7 +214,7 @@ def test_every_term_of_the_autoencoder_reaches_its_weights(toy_autoencoder, crop
         task.model.zero_grad()
         for seed in range(6):  # each draws one of the scales
             task.losses(stage, np.random.default_rng(seed))[name].backward()
-        parts = task.model if name == "upscaled" else task.model.autoencoder
+        parts = task.model if name in ("upscaled", "faint") else task.model.autoencoder
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parts.parameters()), name
 
 

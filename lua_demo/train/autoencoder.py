@@ -23,7 +23,7 @@ from lua_demo.train.loop import Stage, save_with_facts
 from lua_demo.train.upscaler import SCALES, fit_skips, new_lua
 
 DETAIL_STD = 0.6  # of added channels: as of the finer ones among the first
-WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "seams": 0.05, "uneven": 0.01}
+WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "faint": 5.0, "seams": 0.05, "uneven": 0.01}
 STAGES = [
     Stage("reconstruct", 1200, {"l1": 1.0, "gradient": 0.1}, lr=5e-4, crop=128, batch=16),
     Stage("joint", 4000, WEIGHTS, lr=4e-4, crop=256, batch=4),
@@ -138,8 +138,8 @@ class AutoencoderTask:
         self.model = Together(autoencoder, lua)
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
-        """`l1`, `l2`, `gradient` of the round trip; `upscaled`, of LUA's decoded outputs, where it is weighted; `seams`
-        and `uneven` of both, the latter also of the base that LUA enlarges.
+        """`l1`, `l2`, `gradient` of the round trip; `upscaled` and `faint`, of LUA's decoded outputs, where they are
+        weighted; `seams` and `uneven` of both, the latter also of the base that LUA enlarges.
         """
         model, lua = self.model.autoencoder, self.model.lua
         device = next(model.parameters()).device
@@ -158,6 +158,7 @@ class AutoencoderTask:
             latent = model.encode(small)
             output = model.decode(lua(latent, scale))
             terms["upscaled"] = L.l1(output, image) + 12 * L.l2(output, image) + 0.1 * L.gradient_l1(output, image)
+            terms["faint"] = L.faintness(output, image)
             terms["seams"] = terms["seams"] + L.seam_l1(output, image, model.stride)
             terms["uneven"] = (
                 terms["uneven"]

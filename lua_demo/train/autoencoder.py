@@ -20,10 +20,10 @@ from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Stage, save_with_facts
-from lua_demo.train.upscaler import SCALES, fit_skips, new_lua
+from lua_demo.train.upscaler import DECODED, SCALES, fit_skips, new_lua, pixel_term
 
 DETAIL_STD = 0.6  # of added channels: as of the finer ones among the first
-WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "faint": 5.0, "seams": 0.05, "uneven": 0.01}
+WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "seams": 0.05, "uneven": 0.01}
 STAGES = [
     Stage("reconstruct", 1200, {"l1": 1.0, "gradient": 0.1}, lr=5e-4, crop=128, batch=16),
     Stage("joint", 4000, WEIGHTS, lr=4e-4, crop=256, batch=4),
@@ -49,7 +49,7 @@ def widened(autoencoder: Autoencoder, channels: int, crops: Crops) -> Autoencode
     added = channels - base
     detail = autoencoder.detail_channels + added
     result = Autoencoder(**{**autoencoder._hub_mixin_config, "latent_channels": channels, "detail_channels": detail})
-    result.load_state_dict(_padded(autoencoder.state_dict(), result.state_dict()))
+    result.load_state_dict(padded(autoencoder.state_dict(), result.state_dict()))
     stride, scale, shift = result.stride, result.scaling_factor, result.shift_factor
 
     def wrong(image: Tensor, network: Autoencoder) -> Tensor:
@@ -63,7 +63,7 @@ def widened(autoencoder: Autoencoder, channels: int, crops: Crops) -> Autoencode
     vectors, mean = vectors / (found.std(0) / DETAIL_STD * scale)[:, None], found.mean(0) / found.std(0) * DETAIL_STD
     if not autoencoder.detail_channels:
         trunk, own = (network.correction.state_dict() for network in (autoencoder.encoder, result.detail))
-        result.detail.correction.load_state_dict(_padded(trunk, own))
+        result.detail.correction.load_state_dict(padded(trunk, own))
     linear, last = result.detail.linear, result.detail.correction[-1]
     for new in (linear.weight[-added:], last.weight[-added:], last.bias[-added:]):
         new.zero_()
@@ -84,7 +84,7 @@ def widened_lua(lua: LUA, autoencoder: Autoencoder, crops: Crops) -> LUA:
     if lua.residual != "linear":
         raise UserError("--channels widens the linear skips of a LUA, and that of --lua has none; leave --lua out")
     result = LUA(**{**lua._hub_mixin_config, "in_chans": autoencoder.latent_channels})
-    result.load_state_dict(_padded(lua.state_dict(), result.state_dict()))
+    result.load_state_dict(padded(lua.state_dict(), result.state_dict()))
     for scale in lua.scales:
         images = crops.batch(144, crops.smallest, np.random.default_rng(2)).split(12)
         pairs = ((autoencoder.encode(shrink(image, scale)), autoencoder.encode(image)) for image in images)
@@ -95,7 +95,7 @@ def widened_lua(lua: LUA, autoencoder: Autoencoder, crops: Crops) -> LUA:
     return result
 
 
-def _padded(state: dict[str, Tensor], wider: dict[str, Tensor]) -> dict[str, Tensor]:
+def padded(state: dict[str, Tensor], wider: dict[str, Tensor]) -> dict[str, Tensor]:
     """`state` in the shapes of `wider`, the first channels what they were and the others 0; what it has not is kept."""
     result = dict(wider)
     for name, value in state.items():
@@ -138,8 +138,8 @@ class AutoencoderTask:
         self.model = Together(autoencoder, lua)
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
-        """`l1`, `l2`, `gradient` of the round trip; `upscaled` and `faint`, of LUA's decoded outputs, where they are
-        weighted; `seams` and `uneven` of both, the latter also of the base that LUA enlarges.
+        """`l1`, `l2`, `gradient` of the round trip; `upscaled`, the sum of `DECODED` for what LUA's outputs decode to,
+        where it is weighted; `seams` and `uneven` of both, the latter also of the base that LUA enlarges.
         """
         model, lua = self.model.autoencoder, self.model.lua
         device = next(model.parameters()).device
@@ -157,8 +157,7 @@ class AutoencoderTask:
             small = shrink(image, scale)
             latent = model.encode(small)
             output = model.decode(lua(latent, scale))
-            terms["upscaled"] = L.l1(output, image) + 12 * L.l2(output, image) + 0.1 * L.gradient_l1(output, image)
-            terms["faint"] = L.faintness(output, image)
+            terms["upscaled"] = sum(weight * pixel_term(name, output, image, scale) for name, weight in DECODED.items())
             terms["seams"] = terms["seams"] + L.seam_l1(output, image, model.stride)
             terms["uneven"] = (
                 terms["uneven"]

@@ -128,19 +128,31 @@ def test_highpass_l1_by_hand():
 
 def test_faintness_by_hand():
     """A board's luma is all detail, but for the little of it that the Gaussian leaves; colour alone has none."""
-    board = ((torch.arange(32)[:, None] + torch.arange(32)) % 2 - 0.5).expand(1, 3, 32, 32)
+    y, x = torch.arange(32)[:, None], torch.arange(32)
+    board = ((x + y) % 2 - 0.5).expand(1, 3, 32, 32)
     weights = np.exp(-(np.arange(-2, 3) ** 2) / 2)
     gain = 1 - ((weights * [1, -1, 1, -1, 1]).sum() / weights.sum()) ** 2
     assert losses.faintness(0.5 * board, board).item() == pytest.approx(gain**2 * (0.25 - 0.0625), rel=1e-4)
-    assert losses.faintness(2 * board, board).item() < 0
-    # with the squared error at a weight of 1, a detail that is best at 1 is best at 1 / (1 - w)
-    weight = 0.4
-    size = torch.tensor(1 / (1 - weight * gain**2), dtype=torch.float32, requires_grad=True)
-    (losses.l2(size * board, board) + weight * losses.faintness(size * board, board)).backward()
-    assert size.grad.abs() < 1e-3
-    assert upscaler.faint(2 * board, board, 2) < 0 == upscaler.faint(2 * board, board, 4)
+    assert losses.faintness(2 * board, board) == 0
+    half = torch.where(x < 16, 0.0, 2.0) * board
+    lacking = losses.faintness(half, board).item()
+    assert lacking == pytest.approx(gain**2 * 0.25 * 3 / 7, rel=0.1), "more detail elsewhere does not make up for it"
     tint = board * torch.tensor([1 / 0.299, -1 / 0.587, 0]).view(3, 1, 1)
-    assert losses.faintness(tint, board * 0).item() == pytest.approx(0, abs=1e-6)
+    assert losses.faintness(board * 0, tint).item() == pytest.approx(0, abs=1e-6)
+    assert upscaler.faint(board / 2, board, 2) > 0 == upscaler.faint(board / 2, board, 4)
+
+
+def test_faintness_enlarges_detail_that_is_there():
+    """Beside a squared error, what is known of a picture (a board) is best at 1 / (1 - w) where much is unknown."""
+    y, x = torch.arange(32.0)[:, None], torch.arange(32.0)
+    board, stripes = (((pattern % 2) - 0.5).expand(1, 3, 32, 32) for pattern in (x + y, y))
+    target = board + 4 * stripes
+    high = losses.faintness(board * 0, board) / losses.l2(board * 0, board)  # what of the board is detail
+    size = (1 / (1 - 0.4 * high)).requires_grad_(True)
+    output = size * board
+    error = losses.l2(output, board)  # the stripes, unknown, add the same to it whatever the size
+    (error + 0.4 * losses.faintness(output, target)).backward()
+    assert size.item() > 1.5 and size.grad.abs() < 1e-3
 
 
 @pytest.mark.parametrize("side", [6, 9, 10])

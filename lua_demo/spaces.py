@@ -39,8 +39,8 @@ class Space:
 
 SPACES: dict[str, Space] = {
     "embedded": Space(
-        "the embedded autoencoder (f8, 32 channels, made for upscaling)",
-        32,
+        "the embedded autoencoder (f8, 64 channels, made for upscaling)",
+        64,
         roles={role: f"embedded/{role}" for role in (AUTOENCODER, LUA, SWINIR, GENERATOR)},
     ),
     "sd1": Space("Stable Diffusion 1.x, 2.x", 4, tiny="taesd"),

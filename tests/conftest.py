@@ -19,23 +19,22 @@ from lua_demo.latent_check import load_statistics
 from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
+from lua_demo.spaces import SPACES
 from lua_demo.store import Store
 from lua_demo.ui.page import build_demo, launch_options
 
 CHROMIUM = shutil.which("chromium")
 expect.set_options(timeout=30_000)  # for machines that are busy with other things
 
+CHANNELS = SPACES["embedded"].channels
 TRUNK = dict(embed_dim=8, depths=[2], num_heads=[2], window_size=4, head_num_feat=8, scales=[2, 4], residual="bicubic")
 
 
 def toy_autoencoder() -> Autoencoder:
-    """Small, and with a decode that resembles the input: its linear part is the PCA of a picture's patches.
-
-    Not tempered: the channels' sizes then tell its latents from those of FLUX.2, which have as many.
-    """
+    """Small, and with a decode that resembles the input: its linear part is the PCA of a picture's patches."""
     sizes = dict(fine=8, coarse=8, encoder_coarse=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
-    network = Autoencoder(latent_channels=32, detail_channels=16, **sizes)
-    network.start_from_pca(torch.from_numpy(picture(256, 192)).permute(2, 0, 1)[None].float() / 255, tempering=0)
+    network = Autoencoder(latent_channels=CHANNELS, detail_channels=CHANNELS - 16, **sizes)
+    network.start_from_pca(torch.from_numpy(picture(256, 192)).permute(2, 0, 1)[None].float() / 255)
     return network
 
 
@@ -71,7 +70,7 @@ def toy_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("weights")
     toy_autoencoder().save_pretrained(root / "embedded" / "autoencoder")
-    LUA(in_chans=32, **TRUNK).save_pretrained(root / "embedded" / "lua")
+    LUA(in_chans=CHANNELS, **TRUNK).save_pretrained(root / "embedded" / "lua")
     SwinIR(**TRUNK).save_pretrained(root / "embedded" / "swinir")
     return root
 

@@ -17,6 +17,7 @@ import gradio as gr
 import numpy as np
 import psutil
 import pytest
+from conftest import CHANNELS
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -117,7 +118,7 @@ def test_only_runs_can_be_fetched_from_the_stores_folder(client, photo, page_sto
 
 def test_a_latent_of_the_server_is_out_of_reach(client, photo, tmp_path):
     made = save_latent(
-        tmp_path / "base.safetensors", BaseLatent(np.zeros((32, 8, 8), np.float32), "embedded", (64, 64))
+        tmp_path / "base.safetensors", BaseLatent(np.zeros((CHANNELS, 8, 8), np.float32), "embedded", (64, 64))
     )
     for meta in ({}, {"meta": {"_type": "gradio.FileData"}}):
         assert raw_call(client, ["", None, {"path": str(made), **meta}, 2, ["base"], 64]) == "error"

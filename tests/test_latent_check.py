@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TRUNK, drawn
+from conftest import CHANNELS, TRUNK, drawn
 from PIL import Image
 
 from lua_demo.images import list_images, load_photo, to_tensor
@@ -24,12 +24,13 @@ from lua_demo.latent_check import (
 )
 from lua_demo.latents import save_latent
 from lua_demo.networks.lua import LUA
+from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.report import rows
 from lua_demo.schema import BaseLatent, Request, Result, UserError
 from lua_demo.spaces import SPACES
 from lua_demo.train import statistics
 from lua_demo.upscalers import bicubic
-from lua_demo.vaes import load_network
+from lua_demo.vaes import VAE, load_network
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PAIRS = [(a, b) for a in SPACES for b in SPACES if a != b]
@@ -65,9 +66,11 @@ def test_a_latent_of_another_space_is_refused(space, claimed):
 
 
 def test_the_engine_refuses_a_latent_whose_tag_is_wrong(engine, tmp_path):
-    for space, words in (("embedded", None), ("flux2", r"in\.safetensors looks like a latent of the space flux2")):
-        lying = BaseLatent(drawn(space, 12)[0].numpy(), "embedded", (96, 96))
-        request = Request(latent=str(save_latent(tmp_path / "in.safetensors", lying)), methods=("base",))
+    engine.provide("sd3", "tiny", VAE(TinyAutoencoder(16)))
+    for space, words in (("sd3", None), ("flux1", r"in\.safetensors looks like a latent of the space flux1")):
+        lying = BaseLatent(drawn(space, 12)[0].numpy(), "sd3", (96, 96))
+        file = str(save_latent(tmp_path / "in.safetensors", lying))
+        request = Request(latent=file, methods=("base",), base="sd35-medium", decoder="tiny")
         if words is None:
             assert [event.method for event in engine.compare(request) if isinstance(event, Result)] == ["base"]
         else:
@@ -135,7 +138,7 @@ def test_the_command_makes_them_from_photos(photo, tmp_path, capsys):
     out = tmp_path / "made.safetensors"
     assert statistics.main(["--images", str(tmp_path), "--spaces", "embedded", "--out", str(out)]) == 0
     assert "embedded, from 2 photos" in capsys.readouterr().out
-    assert load_statistics(out)["embedded"].channels == 32
+    assert load_statistics(out)["embedded"].channels == CHANNELS
     (tmp_path / "empty").mkdir()
     photo(20, 20).rename(tmp_path / "empty" / "small.png")
     with pytest.raises(UserError, match="at least 128 px"):
@@ -192,11 +195,11 @@ def test_a_comparison_tells_the_share_of_the_enlarged_latent(engine, tmp_path):
 
 
 def test_lua_from_a_photo_tells_its_share(engine, photo):
-    network = LUA(in_chans=32, **TRUNK)
+    network = LUA(in_chans=CHANNELS, **TRUNK)
     with torch.no_grad():
         network.heads["x2"].conv_last.bias[:8] = 100
     engine.provide("embedded", "lua", network)
     request = Request(str(photo(64, 48)), size=64, methods=("lua",))
     (lua,) = (event for event in engine.compare(request) if isinstance(event, Result))
-    assert lua.outside == pytest.approx(8 / 32, abs=0.01)
+    assert lua.outside == pytest.approx(8 / CHANNELS, abs=0.01)
     assert any(note.startswith(f"{lua.outside:.1%} of the enlarged latent is outside") for note in lua.notes)

@@ -66,7 +66,7 @@ def test_two_latents_of_one_size_do_not_share_pictures(base, engine, tmp_path):
         ({"width": "0"}, {}, "an image of 0 x 48"),
         ({"width": "9" * 40}, {}, "the longest side may be 16 to 2048"),
         ({"width": "8", "height": "8"}, {}, "an image of 8 x 8"),
-        ({"width": "72"}, {}, "has shape (16, 6, 8); an image of 72 x 48 in the space embedded has (32, 6, 9)"),
+        ({"width": "72"}, {}, "has shape (16, 6, 8); an image of 72 x 48 in the space embedded has (64, 6, 9)"),
         ({}, {"latent": VALUES[:, :4]}, "has shape (4, 6, 8)"),
         ({}, {"latent": VALUES[0]}, "a latent is float32, 1 x C x h x w"),
         ({}, {"latent": VALUES.astype(np.float64)}, "float64"),

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import toy_autoencoder
+from conftest import CHANNELS, toy_autoencoder
 from PIL import Image
 
-from lua_demo.networks.denoiser import Denoiser, rotations, turned
+from lua_demo.networks.denoiser import Denoiser, Detail, rotations, turned
 from lua_demo.pipeline import EmbeddedPipeline, new_pipeline
 from lua_demo.prompts import understand
 from lua_demo.scenes import captions
@@ -38,7 +38,7 @@ def sample(pipeline, prompt="a lake at night", seed=0, **kwargs):
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (8, 8), (72, 120), (24, 200)])
 def test_any_multiple_of_eight_gives_exactly_that_latent(pipeline, height, width):
-    assert sample(pipeline, height=height, width=width).images.shape == (1, 32, height // 8, width // 8)
+    assert sample(pipeline, height=height, width=width).images.shape == (1, CHANNELS, height // 8, width // 8)
 
 
 def test_the_detail_follows_from_what_was_sampled(pipeline):
@@ -144,13 +144,13 @@ def corpus(tmp_path_factory):
 
 def test_latents_are_those_of_the_picture_and_its_mirror_image(corpus):
     latents = corpus.at(64)
-    assert latents.shape == (6, 32, 8, 8)
+    assert latents.shape == (6, CHANNELS, 8, 8)
     picture = np.asarray(Image.open(corpus.folder / corpus.files[1]))
     for row, array in ((2, picture), (3, picture[:, ::-1])):
         image = torch.from_numpy(array.copy()).permute(2, 0, 1)[None] / 255
         expected = corpus.autoencoder.encode(image)[0].detach()
         torch.testing.assert_close(torch.from_numpy(latents[row].astype(np.float32)), expected, atol=2e-3, rtol=2e-3)
-    assert Corpus(corpus.folder, corpus.folder.parent / "autoencoder", corpus.cache).at(32).shape == (6, 32, 4, 4)
+    assert Corpus(corpus.folder, corpus.folder.parent / "autoencoder", corpus.cache).at(32).shape == (6, CHANNELS, 4, 4)
 
 
 def test_the_mirror_image_has_the_light_on_the_other_side():
@@ -203,6 +203,17 @@ def test_training_learns_resumes_and_ends_in_a_pipeline(corpus, tmp_path):
     untrained = _loss(corpus, new_pipeline(**TOY))
     assert trained["velocity"] < 0.9 * untrained["velocity"]
     assert trained["detail"] < 0.9 * untrained["detail"]
+
+
+def test_a_generator_gets_the_detail_that_its_autoencoder_got(corpus, tmp_path):
+    before = new_pipeline(**TOY)
+    before.register_modules(detail=Detail(16, 5))
+    torch.nn.init.normal_(before.detail.last.weight)
+    before.save_pretrained(tmp_path)
+    latent = torch.randn(1, 16, 4, 4)
+    detail = GeneratorTask(corpus, tmp_path).model.detail(latent)
+    assert detail.shape == (1, CHANNELS - 16, 4, 4)
+    torch.testing.assert_close(detail[:, :5], before.detail(latent))
 
 
 def _interrupt_after(calls):

@@ -43,7 +43,7 @@ def test_it_writes_what_lua_makes(scale, source, toy_weights, tmp_path, capsys):
         wanted = load_lua(toy_weights / "embedded" / "lua")(torch.from_numpy(given.values)[None], scale)
     torch.testing.assert_close(torch.from_numpy(made.values)[None], wanted)
     told = capsys.readouterr().out
-    assert f"embedded, 32 x {9 * scale} x {12 * scale}, for an image of {93 * scale} x {70 * scale}" in told
+    assert f"embedded, 64 x {9 * scale} x {12 * scale}, for an image of {93 * scale} x {70 * scale}" in told
     assert f"{outside(wanted, 'embedded').mean():.2%} of its values outside" in told
     # What comes out goes in again.
     again = [
@@ -60,7 +60,7 @@ def test_it_writes_what_lua_makes(scale, source, toy_weights, tmp_path, capsys):
 
 def test_the_bound_and_the_map(source, toy_weights, tmp_path, capsys):
     given = load_latent(source)
-    wild = save_latent(tmp_path / "wild.safetensors", BaseLatent(given.values * 4, "embedded", given.size))
+    wild = save_latent(tmp_path / "wild.safetensors", BaseLatent(given.values * 8, "embedded", given.size))
     plain, bound, where = (tmp_path / name for name in ("plain.safetensors", "bound.safetensors", "map.png"))
     common = ["--weights", str(toy_weights), "--device", "cpu"]
     assert main(["upscale", str(wild), str(plain), *common]) == 0
@@ -84,15 +84,16 @@ def test_refusals(source, toy_weights, tmp_path, capsys):
         return told
 
     given = load_latent(source)
-    tags = {"sdxl": "sdxl", "other": "nonsense", "flux2": "flux2"}
+    tags = {"sdxl": "sdxl", "other": "nonsense"}
     files = {
         name: save_latent(tmp_path / f"{name}.safetensors", BaseLatent(given.values, tag, given.size))
         for name, tag in tags.items()
     }
     assert "a latent of the space 'embedded', not sdxl" in refused(source, out, "--space", "sdxl")
     assert "unknown space 'nonsense'" in refused(files["other"], out)
-    assert "sdxl.safetensors has 32 channels; latents of the space sdxl have 4" in refused(files["sdxl"], out)
-    assert "looks like a latent of the space embedded, not flux2" in refused(files["flux2"], out)
+    assert "sdxl.safetensors has 64 channels; latents of the space sdxl have 4" in refused(files["sdxl"], out)
+    lying = save_latent(tmp_path / "lying.safetensors", BaseLatent(drawn("flux1", 12)[0].numpy(), "sd3", (96, 96)))
+    assert "looks like a latent of the space flux1, not sd3" in refused(lying, out)
     xl = save_latent(tmp_path / "xl.safetensors", BaseLatent(drawn("sdxl", 12)[0].numpy(), "sdxl", (96, 96)))
     assert "no LUA for the latent space sdxl" in refused(xl, out, "--weights", toy_weights)
     assert "scale 3" in refused(source, out, "--scale", 3, "--weights", toy_weights)

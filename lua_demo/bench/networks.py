@@ -42,7 +42,7 @@ def swinir(name: str, scale: int = 2) -> SwinUpscaler:
 
 
 def decoder(name: str, fast: bool = True) -> nn.Module:
-    """ "embedded" (32 channels), "tiny" (16) or "KL" (16, as of SD 3 and FLUX.1); not `fast`: as its makers run it."""
+    """ "embedded" (64 channels), "tiny" (16) or "KL" (16, as of SD 3 and FLUX.1); not `fast`: as its makers run it."""
     if name == "embedded":
         network = load_network("embedded").requires_grad_(False)
     elif name == "tiny":

@@ -1,4 +1,4 @@
-"""The embedded autoencoder: f8, 32 channels, made so that its latents can be upscaled.
+"""The embedded autoencoder: f8, 64 channels, made so that its latents can be upscaled.
 
 Encoder and decoder are each the sum of a linear map (a lapped 8x8 block transform, started at the PCA of image
 patches) and a convolutional correction. The linear part keeps the decoder close to linear, so that the decode of an

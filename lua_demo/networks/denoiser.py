@@ -140,7 +140,7 @@ class Detail(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
-    def __init__(self, channels: int = 16, detail_channels: int = 16, width: int = 96, depth: int = 4):
+    def __init__(self, channels: int = 16, detail_channels: int = 48, width: int = 96, depth: int = 4):
         super().__init__()
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.body = nn.Sequential(*(ResBlock(width) for _ in range(depth)), nn.SiLU())

@@ -23,7 +23,7 @@ from lua_demo.train.loop import Stage, save_with_facts
 from lua_demo.train.upscaler import DECODED, SCALES, fit_skips, new_lua, pixel_term
 
 DETAIL_STD = 0.6  # of added channels: as of the finer ones among the first
-WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "seams": 0.05, "uneven": 0.01}
+WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "seams": 0.05, "uneven": 0.02}
 STAGES = [
     Stage("reconstruct", 1200, {"l1": 1.0, "gradient": 0.1}, lr=5e-4, crop=128, batch=16),
     Stage("joint", 4000, WEIGHTS, lr=4e-4, crop=256, batch=4),

@@ -16,10 +16,12 @@ from tqdm import tqdm
 
 from lua_demo.images import load_photo, to_tensor
 from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.denoiser import Detail
 from lua_demo.pipeline import EmbeddedPipeline, new_pipeline
 from lua_demo.prompts import EXAMPLES, understand
 from lua_demo.scenes import Scene, captions
 from lua_demo.schema import UserError
+from lua_demo.train.autoencoder import padded
 from lua_demo.train.loop import Stage
 from lua_demo.weights import fingerprint, load_autoencoder
 
@@ -136,6 +138,11 @@ class GeneratorTask:
         self.corpus = corpus
         pipeline = EmbeddedPipeline.from_pretrained(init) if init else new_pipeline(**sizes)
         self.scheduler = pipeline.scheduler
+        channels = corpus.autoencoder.latent_channels - pipeline.transformer.config.channels
+        if channels > pipeline.detail.config.detail_channels:  # the autoencoder got more of them
+            wider = Detail.from_config(pipeline.detail.config, detail_channels=channels)
+            wider.load_state_dict(padded(pipeline.detail.state_dict(), wider.state_dict()))
+            pipeline.register_modules(detail=wider)
         self.model = Together(pipeline)
         self.shown = 256
 

@@ -67,7 +67,7 @@ LUA_STAGES = [
     ),
 ]  # fmt: skip
 # What LUA's decoded outputs are trained for together with the embedded autoencoder, and SwinIR beside it.
-DECODED = {"pixel_l1": 1.0, "pixel_l2": 12.0, "gradient": 0.1, "faint": 14.0}
+DECODED = {"pixel_l1": 1.0, "pixel_l2": 12.0, "gradient": 0.1, "faint": 16.0}
 SWINIR_STAGES = [Stage("pixel", 1500, DECODED, lr=5e-4, crop=96, batch=4)]
 
 

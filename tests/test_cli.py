@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TRUNK, picture
+from conftest import CHANNELS, TRUNK, picture
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -135,7 +135,7 @@ def test_recreate(compare, tmp_path, photo, capsys, toy_weights):
     assert np.array_equal(Image.open(tmp_path / "again" / "lua.png"), Image.open(out / "lua.png"))
     other = tmp_path / "weights"
     shutil.copytree(toy_weights, other)
-    network = LUA(in_chans=32, **TRUNK)
+    network = LUA(in_chans=CHANNELS, **TRUNK)
     torch.nn.init.constant_(network.get_parameter("heads.x2.conv_last.bias"), 0.5)  # an untrained head adds nothing
     network.save_pretrained(other / "embedded" / "lua")
     assert main([*again[:-1], str(other), "--image", str(source)]) == 1

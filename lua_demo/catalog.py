@@ -14,7 +14,7 @@ from torch import nn
 from lua_demo import methods
 from lua_demo.bases import BASES as BASES
 from lua_demo.generators import load_generator
-from lua_demo.sources import load_lua_for, load_official_swinir
+from lua_demo.sources import Found, find_lua, load_official_swinir
 from lua_demo.spaces import AUTOENCODER, GENERATOR, LUA, SWINIR, SWINIR_OFFICIAL
 from lua_demo.spaces import SPACES as SPACES
 from lua_demo.upscalers import Upscaler, bicubic
@@ -44,17 +44,17 @@ class Method:
     default: bool = True
 
 
-# How the shipped weights of a role become a network; where a space ships none, (space, folder of all weights) -> the
-# network that can be had, a UserError where it cannot; and the upscalers without weights.
+# How the shipped weights of a role become a network; for other roles, (space, folder of all weights) -> what can be
+# had, a UserError where nothing can; and the upscalers without weights.
 LOADERS: dict[str, Callable[[Path], nn.Module]] = {
     AUTOENCODER: lambda source: VAE(load_autoencoder(source)),
     GENERATOR: load_generator,
     LUA: load_lua,
     SWINIR: load_swinir,
 }
-PUBLISHED: dict[str, Callable[[str, Path], nn.Module]] = {
-    LUA: load_lua_for,
-    SWINIR_OFFICIAL: lambda space, weights: load_official_swinir(),
+PUBLISHED: dict[str, Callable[[str, Path], Found]] = {
+    LUA: find_lua,
+    SWINIR_OFFICIAL: lambda space, weights: Found(load_official_swinir()),
 }
 WEIGHTLESS: dict[str, Upscaler] = {"bicubic": bicubic}
 

@@ -22,7 +22,7 @@ from lua_demo.models import Models
 from lua_demo.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.report import markdown_table
 from lua_demo.schema import UserError
-from lua_demo.sources import PUBLISHED_LUA, SWINIR_FILES, SWINIR_MB, official_swinir_files
+from lua_demo.sources import PUBLISHED_LUA, STAND_IN, SWINIR_FILES, SWINIR_MB, official_swinir_files
 from lua_demo.spaces import GENERATOR, SPACES
 from lua_demo.weights import WEIGHTS_DIR
 
@@ -135,6 +135,8 @@ def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
     for space, row in SPACES.items():
         published = PUBLISHED_LUA[space].hub_id if space in PUBLISHED_LUA else ""
         hub = f"{published}: {_where(published, cached)}" if published else "none: to be trained"
+        if (stand_in := folder / space / STAND_IN).is_dir():
+            hub += f"; where it cannot be had {stand_in}"
         found[f"LUA, {space}"] = f"{folder / space / 'lua'}" if (folder / space / "lua").is_dir() else hub
         if row.tiny:
             own, tiny = folder / space / "tiny", f"madebyollin/{row.tiny}"

@@ -231,7 +231,8 @@ class Engine:
             image, spans, latent, outside = truth, (), None, None
             if row.steps:
                 x, spans, latent, outside, said = yield from self._chain(task, key, row.steps)
-                image, notes = images.to_array(x), (*notes, *said)
+                remark = self.models.note(task.request, row.upscaler)
+                image, notes = images.to_array(x), (*notes, *said, *([remark] if remark else []))
                 if outside is not None and outside > MANY_OUTSIDE:
                     notes += (f"{outside:.1%} of the enlarged latent is outside the range of photos; look closely",)
             scores = None

@@ -26,6 +26,7 @@ from lua_demo.methods import DECODE
 from lua_demo.report import METRICS, format_metric, markdown_table
 from lua_demo.scenes.cli import scenes, write_picture
 from lua_demo.schema import Request, Result, UserError
+from lua_demo.sources import lua_source
 from lua_demo.spaces import AUTOENCODER, LUA, SPACES
 from lua_demo.vaes import VAE, load_network, name_of
 from lua_demo.validate import validated
@@ -228,12 +229,12 @@ def use_space(engine: Engine, args: Namespace) -> dict[str, str]:
     """Give `engine` the networks that `args` names, as `add_space_arguments` has them; role -> "name (sha256)".
 
     Raises:
-        UserError: a space without shipped weights, and no --lua for it; weights that cannot be used.
+        UserError: a space without a LUA, and no --lua for it; weights that cannot be used.
     """
     row = SPACES[args.space]
-    if not args.lua and LUA not in row.roles:
-        raise UserError(f"no LUA for space {args.space} is shipped; train one and give it as --lua")
     used = {}
+    if not args.lua and LUA not in row.roles:
+        used[LUA] = name_of(lua_source(args.space, engine.weights))
     if args.vae or AUTOENCODER not in row.roles:
         role = in_space(args.space).decoder or AUTOENCODER
         network = load_network(args.space, args.vae, fast=True)

@@ -15,7 +15,7 @@ from lua_demo.bases import BASES
 from lua_demo.catalog import LOADERS, METHODS_BY_KIND, PUBLISHED, WEIGHTLESS
 from lua_demo.placement import DTYPES
 from lua_demo.schema import Request, UserError
-from lua_demo.sources import lua_source, official_swinir_files
+from lua_demo.sources import Found, lua_source, official_swinir_files
 from lua_demo.spaces import AUTOENCODER, DECODERS, GENERATOR, LUA, SPACES, SWINIR_OFFICIAL
 from lua_demo.upscalers import Upscaler, fast
 from lua_demo.vaes import VAE, load_network, name_of
@@ -38,11 +38,13 @@ class Models:
     def __init__(self, device: torch.device, dtype: torch.dtype, weights: Path):
         self.device, self.dtype, self.weights = device, dtype, weights
         self.networks: dict[tuple[str, str], nn.Module] = {}
+        self.found: dict[tuple[str, str], Found] = {}
         self.bases: dict[str, BaseModel] = {}
 
     def provide(self, space: str, role: str, network: nn.Module) -> None:
         """Use `network` as `role` of `space`, whatever weights lie in the folder."""
         # On the CPU first: where ZeroGPU emulates CUDA, tensors can be moved but not computed with.
+        self.found.pop((space, role), None)
         network = fast(network.eval().requires_grad_(False), self.dtype)
         self.networks[space, role] = network.to(self.device, memory_format=torch.channels_last)
 
@@ -77,15 +79,22 @@ class Models:
                 f"the weights of {role} are missing: there is no {folder}; {way_out} or give another folder"
             )
         try:
-            self.provide(space, role, PUBLISHED[role](space, self.weights))
+            found = PUBLISHED[role](space, self.weights)
         except UserError as error:
             raise Absent(f"{error}; the other methods run without it") from error
+        self.provide(space, role, found.network)
+        self.found[space, role] = found
 
     def vae(self, request: Request) -> VAE:
         return self.networks[BASES[request.base].space, decoder_role(request)]
 
     def upscaler(self, request: Request, role: str | None) -> Upscaler | None:
         return WEIGHTLESS.get(role) or self.networks.get((BASES[request.base].space, role))
+
+    def note(self, request: Request, role: str | None) -> str:
+        """What a reader of the pictures of an upscaler must know; mostly nothing."""
+        found = self.found.get((BASES[request.base].space, role))
+        return found.note if found else ""
 
     def base(self, key: str) -> BaseModel | None:
         """The published base model `key`, not loaded yet where it was not used; None for the embedded one.
@@ -118,8 +127,9 @@ class Models:
         there = {role: folder for role, folder in space.roles.items() if (self.weights / folder).is_dir()}
         named = {role: f"{folder} ({fingerprint(self.weights / folder)})" for role, folder in there.items()}
         if LUA not in space.roles:
+            found = self.found.get((row.space, LUA))
             with contextlib.suppress(UserError):  # there is none
-                source = lua_source(row.space, self.weights)
+                source = found.source if found else lua_source(row.space, self.weights)
                 named[LUA] = f"{name_of(source)} ({fingerprint(source)})" if isinstance(source, Path) else source
         if any(METHODS_BY_KIND[request.kind][key].upscaler == SWINIR_OFFICIAL for key in request.methods):
             file = official_swinir_files()[request.scale]

@@ -44,6 +44,17 @@ class Published:
 
 
 PUBLISHED_LUA = {"flux1": Published("vaskers5/LUA-FLUX", scaling_factor=0.3611, shift_factor=0.1159)}
+STAND_IN = "lua-small"
+"""Folder, below a space's, of our own LUA where others published a better one: for who cannot have that."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An upscaler, where it came from (a folder or a hub id), and what a reader of its pictures must know."""
+
+    network: nn.Module
+    source: str | Path = ""
+    note: str = ""
 
 
 class DecoderReady(nn.Module):
@@ -93,20 +104,27 @@ def lua_source(space: str, weights: Path = WEIGHTS_DIR) -> str | Path:
     )
 
 
-def load_lua_for(space: str, weights: Path = WEIGHTS_DIR) -> nn.Module:
+def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
     """The LUA of `space`: (normalised latent B x C x h x w, 2 or 4) -> latent that many times as high and wide.
 
-    On the CPU in float32 and eval mode; see `lua_source` for where it comes from.
+    On the CPU in float32 and eval mode. Where the published one of `lua_source` cannot be had, the one in
+    `weights`/`space`/`STAND_IN`, and a note that says so.
 
     Raises:
-        UserError: there is none; it cannot be downloaded; the file is not exactly a LUA.
+        UserError: there is none; it cannot be downloaded, and nothing stands in; the file is not exactly a LUA.
     """
     source = lua_source(space, weights)
-    network = load_lua(source)
     if isinstance(source, Path):
-        return network
-    row = PUBLISHED_LUA[space]
-    return DecoderReady(network, row.scaling_factor, row.shift_factor).eval()
+        return Found(load_lua(source), source)
+    row, stand_in = PUBLISHED_LUA[space], Path(weights) / space / STAND_IN
+    try:
+        network = load_lua(source)
+    except UserError as error:
+        if not stand_in.is_dir():
+            raise
+        note = f"the published LUA is not used, but our own small one, which is weaker: {error}"
+        return Found(load_lua(stand_in), stand_in, note)
+    return Found(DecoderReady(network, row.scaling_factor, row.shift_factor).eval(), source)
 
 
 def load_official_swinir(trained_on: str = "DF2K", folder: Path | None = None, release: str | None = None) -> nn.Module:

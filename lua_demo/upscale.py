@@ -9,7 +9,7 @@ from reprlib import repr as brief
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lua_demo import images
 from lua_demo.arguments import Parser, machine
@@ -18,7 +18,7 @@ from lua_demo.latents import load_latent, save_latent
 from lua_demo.outputs import writing
 from lua_demo.placement import resolve_device, resolve_dtype
 from lua_demo.schema import BaseLatent, UserError
-from lua_demo.sources import load_lua_for
+from lua_demo.sources import find_lua
 from lua_demo.spaces import SPACES
 from lua_demo.weights import WEIGHTS_DIR
 
@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
     if space not in SPACES:
         raise UserError(f"{name} is a latent of an unknown space {brief(space)}; known are {', '.join(SPACES)}")
     refuse_foreign(latent, space, name)
-    values = upscaled(latent, args.scale, args.weights or WEIGHTS_DIR, args.device, args.dtype)
+    found = find_lua(space, args.weights or WEIGHTS_DIR)
+    values = upscaled(latent, args.scale, found.network, args.device, args.dtype)
     before, after = outside(torch.from_numpy(latent.values)[None], space), outside(values, space)
     kept = soft_bound(values, space) if args.bound else values
     width, height = (side * args.scale for side in latent.size)
@@ -53,6 +54,8 @@ def main(argv: list[str]) -> int:
     if args.map:
         with writing(args.map):
             images.save_png((after[0, ..., None].numpy() * 255).round().astype(np.uint8).repeat(3, 2), args.map)
+    if found.note:
+        print(found.note)
     bent = ", bent towards it" if args.bound else ""
     print(
         f"{args.out}: {space}, {' x '.join(map(str, kept.shape[1:]))}, for an image of {width} x {height}; "
@@ -61,15 +64,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def upscaled(latent: BaseLatent, scale: int, weights: Path, device_name: str, dtype_name: str) -> Tensor:
-    """`latent` through the LUA of its space: 1 x C x (scale * h) x (scale * w), float32, on the CPU.
+def upscaled(latent: BaseLatent, scale: int, network: nn.Module, device_name: str, dtype_name: str) -> Tensor:
+    """`latent` through `network`, the LUA of its space: 1 x C x (scale * h) x (scale * w), float32, on the CPU.
 
     Raises:
-        UserError: no such device or dtype; no LUA for the space; a scale that it was not made for.
+        UserError: no such device or dtype; a scale that the network was not made for.
     """
     device = resolve_device(device_name)
     dtype = resolve_dtype(dtype_name, device)
-    network = load_lua_for(latent.space, weights)
     if scale not in network.scales:
         raise UserError(f"scale {scale} does not exist for the space {latent.space}; choose {_choices(network.scales)}")
     network = network.to(device, memory_format=torch.channels_last)

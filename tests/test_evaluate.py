@@ -96,7 +96,7 @@ def test_a_space_from_outside_and_its_sheets(toy_weights, tmp_path, capsys):
     common = ["--device", "cpu", "--weights", str(toy_weights), "--images", str(photos), "--crop", "64",
               "--scales", "2", "--space", "sdxl", "--vae", str(tmp_path)]  # fmt: skip
     assert main(["evaluate", *common]) == 2
-    assert "no LUA for space sdxl is shipped" in capsys.readouterr().err
+    assert "there is no LUA for the latent space sdxl: train one" in capsys.readouterr().err
     common += ["--lua", str(tmp_path / "sdxl" / "lua")]
     assert main(["evaluate", *common]) == 0
     out = capsys.readouterr().out

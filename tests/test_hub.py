@@ -111,7 +111,7 @@ from lua_demo.schema import UserError
 from lua_demo.base_model import BaseModel
 from lua_demo.bases import BASES
 from lua_demo.memory import RESIDENT
-from lua_demo.sources import load_lua_for
+from lua_demo.sources import find_lua
 from lua_demo.vaes import load_network
 import torch
 calls = []
@@ -120,7 +120,7 @@ row = BASES["sdxl"]
 for work in (
     lambda: BaseModel(row, row.hub_id, torch.device("cpu"), torch.float32)._use(RESIDENT),
     lambda: load_network("sdxl"),
-    lambda: load_lua_for("flux1"),
+    lambda: find_lua("flux1"),
 ):
     try:
         work()

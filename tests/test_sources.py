@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import TRUNK
 from safetensors.torch import save_file
 from test_weights import GOLDEN, TOY, cache, offline_cache  # noqa: F401  a fixture
 
@@ -22,7 +23,17 @@ from lua_demo.engine import Engine
 from lua_demo.images import to_array, to_tensor
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.sources import SCALES, SWINIR_FILES, cache_folder, download, load_lua_for, load_official_swinir
+from lua_demo.sources import (
+    SCALES,
+    STAND_IN,
+    SWINIR_FILES,
+    DecoderReady,
+    cache_folder,
+    download,
+    find_lua,
+    load_official_swinir,
+)
+from lua_demo.vaes import VAE
 
 NAMES = {scale: SWINIR_FILES["DF2K"].format(scale=scale) for scale in SCALES}
 
@@ -186,13 +197,13 @@ def test_the_cache_is_below_the_users(monkeypatch, tmp_path):
 
 def test_our_own_lua_comes_first(toy_weights, tmp_path):
     shutil.copytree(toy_weights / "embedded" / "lua", tmp_path / "flux1" / "lua")
-    network = load_lua_for("flux1", tmp_path)
+    network = find_lua("flux1", tmp_path).network
     assert isinstance(network, LUA)
     assert torch.equal(network.conv_first.weight, load_lua(toy_weights / "embedded" / "lua").conv_first.weight)
 
 
 def test_a_space_without_lua_says_what_to_do(tmp_path):
-    refusal(lambda: load_lua_for("sdxl", tmp_path), "space sdxl", "train lua --space sdxl", str(tmp_path / "sdxl"))
+    refusal(lambda: find_lua("sdxl", tmp_path), "space sdxl", "train lua --space sdxl", str(tmp_path / "sdxl"))
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
@@ -203,7 +214,10 @@ def test_the_published_lua_takes_and_gives_normalised_latents(stored, run, offli
     floats = {name: value.to(stored) if value.is_floating_point() else value for name, value in tensors.items()}
     torch.save({"params_ema": floats}, tmp_path / "lua_flux.pth")
     cache(offline_cache, "vaskers5/LUA-FLUX", tmp_path / "lua_flux.pth")
-    network, bare = load_lua_for("flux1", tmp_path / "no weights").to(run), load_lua(tmp_path / "lua_flux.pth").to(run)
+    network, bare = (
+        find_lua("flux1", tmp_path / "no weights").network.to(run),
+        load_lua(tmp_path / "lua_flux.pth").to(run),
+    )
     assert (network.in_chans, network.scales, network.training) == (16, (2, 4), False)
     torch.manual_seed(0)
     latent = torch.randn(1, 16, 9, 6)
@@ -216,7 +230,25 @@ def test_the_published_lua_takes_and_gives_normalised_latents(stored, run, offli
 
 
 def test_the_published_lua_offline_says_so(offline_cache, tmp_path):  # noqa: F811
-    refusal(lambda: load_lua_for("flux1", tmp_path), "vaskers5/LUA-FLUX", "go online")
+    refusal(lambda: find_lua("flux1", tmp_path), "vaskers5/LUA-FLUX", "go online")
+
+
+def test_our_small_lua_stands_in_for_the_published_one_and_says_so(offline_cache, toy_weights, photo, tmp_path):  # noqa: F811
+    """Offline it runs, and notes and record name it; once the published one is there, that one does."""
+    shutil.copytree(toy_weights, tmp_path, dirs_exist_ok=True)
+    LUA(in_chans=16, **TRUNK).save_pretrained(tmp_path / "flux1" / STAND_IN)
+    engine = Engine("cpu", weights=tmp_path)
+    engine.provide("flux1", "tiny", VAE(TinyAutoencoder(16), "tiny"))
+    request = Request(image=str(photo(96, 80)), base="flux1-dev", decoder="tiny",
+                      size=64, methods=("base", "lua"))  # fmt: skip
+    lua = {event.method: event for event in engine.compare(request) if isinstance(event, Result)}["lua"]
+    assert lua.image is not None
+    assert any("vaskers5/LUA-FLUX" in note and "our own small one" in note for note in lua.notes)
+    assert engine.environment(request).weights["lua"].startswith(f"flux1/{STAND_IN} (")
+    (tmp_path / "lua_flux.pth").write_bytes((GOLDEN / "lua_tiny.pth").read_bytes())
+    cache(offline_cache, "vaskers5/LUA-FLUX", tmp_path / "lua_flux.pth")
+    found = find_lua("flux1", tmp_path)
+    assert found.source == "vaskers5/LUA-FLUX" and isinstance(found.network, DecoderReady) and not found.note
 
 
 @pytest.fixture

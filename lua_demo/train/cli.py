@@ -184,6 +184,8 @@ def chosen_stages(args: Namespace) -> list[Stage]:
     stages = plans[args.what] if args.what in plans else importlib.import_module("lua_demo.train.generator").STAGES
     if args.stages:
         by_name = {stage.name: stage for stage in stages}
+        if args.what == "lua":
+            by_name[upscaler.PIXEL_STAGE.name] = upscaler.PIXEL_STAGE
         for name in args.stages.split(","):
             if name not in by_name:
                 raise UserError(f"{args.what} has no stage {name!r}; choose from {', '.join(by_name)}")
@@ -251,7 +253,8 @@ def make_pairs(
     pixels = args.what == "swinir" or upscaler.has_pixels(stages)
     if not devices.is_first:
         devices.wait()
-    pairs = CachedPairs(args.cache or args.out / "cache", network, crops, scales, sizes.pop(), args.cached, pixels)
+    with torch.autocast(devices.device.split(":")[0], torch.bfloat16, enabled=not args.fp32):
+        pairs = CachedPairs(args.cache or args.out / "cache", network, crops, scales, sizes.pop(), args.cached, pixels)
     if devices.is_first:
         devices.wait()
     return pairs

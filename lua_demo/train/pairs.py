@@ -72,6 +72,7 @@ class CachedPairs:
         self, folder: Path, network: nn.Module, crops: Crops, scales: Sequence[int], size: int, count: int, pixels: bool
     ):
         self.scales, self.size, self.count, self.pixels = tuple(scales), size, count, pixels
+        self.device = next(network.parameters()).device.type
         self.folder = folder / self._fingerprint(network, crops)
         if not (self.folder / "cache.json").is_file():
             self._build(network, crops)
@@ -89,7 +90,7 @@ class CachedPairs:
 
     def _settings(self) -> dict:
         return {"count": self.count, "size": self.size, "scales": self.scales, "pixels": self.pixels,
-                "reductions": REDUCTIONS}  # fmt: skip
+                "reductions": REDUCTIONS, "bf16": torch.is_autocast_enabled(self.device)}  # fmt: skip
 
     def _fingerprint(self, network: nn.Module, crops: Crops) -> str:
         digest = hashlib.sha256(json.dumps([self._settings(), crops.names]).encode())

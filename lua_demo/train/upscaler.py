@@ -69,6 +69,8 @@ LUA_STAGES = [
 # What LUA's decoded outputs are trained for together with the embedded autoencoder, and SwinIR beside it.
 DECODED = {"pixel_l1": 1.0, "pixel_l2": 12.0, "gradient": 0.1, "faint": 16.0}
 SWINIR_STAGES = [Stage("pixel", 1500, DECODED, lr=5e-4, crop=96, batch=4)]
+# The same for LUA on a frozen autoencoder, one scale per step: not of the paper, run only where `--stages` names it.
+PIXEL_STAGE = Stage("pixel", 4000, DECODED, lr=4e-4, batch=4, one_head=1.0)
 
 
 def pixel_term(name: str, output: Tensor, target: Tensor, scale: int) -> Tensor:

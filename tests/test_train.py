@@ -9,6 +9,7 @@ import torch
 from conftest import picture
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from lua_demo import vaes
 from lua_demo.networks.autoencoder import Autoencoder
@@ -298,7 +299,7 @@ def upscaler_task(kind, network, crops, monkeypatch):
     model = upscaler.new_swinir() if kind == "swinir" else upscaler.new_lua(network.latent_channels)
     if kind == "lua":
         upscaler.fit_skips(model, network, crops)
-    pairs = FreshPairs(network, crops, model.scales)
+    pairs = FreshPairs(network, crops, model.scales, enlarged=True)
     return upscaler.UpscalerTask(model, network, pairs, crops.batch(2, 64, np.random.default_rng(1)))
 
 
@@ -321,7 +322,7 @@ def test_upscalers_are_saved_in_bf16_and_training_goes_on_in_float32(toy_autoenc
         torch.testing.assert_close(saved, trained, rtol=2**-8, atol=0)
 
 
-LATENT = list(upscaler.LATENT_TERMS)
+LATENT = [*upscaler.LATENT_TERMS, *upscaler.ENLARGED_TERMS]
 PIXEL = [*upscaler.PIXEL_TERMS, *upscaler.SCALED_TERMS]
 
 
@@ -343,6 +344,16 @@ def test_every_stage_of_the_curriculum_has_its_terms_and_the_papers_weights():
     assert III.weights == {"pixel_l1": 10.0, "pixel_fft": 1.0, "eagle": 5e-5}
     assert (I.betas, II.betas, III.betas) == ((0.9, 0.995), (0.9, 0.995), (0.9, 0.99))
     assert not upscaler.has_pixels([I]) and upscaler.has_pixels([II]) and upscaler.has_pixels([III])
+
+
+def test_stages_beside_the_papers_run_where_they_are_named(tmp_path):
+    command = ["lua", "--images", str(tmp_path), "--out", str(tmp_path), "--stages"]
+    enlarge, pixel = cli.chosen_stages(cli.parser().parse_args([*command, "enlarge,pixel"]))
+    assert upscaler.has_enlarged([enlarge]) and not upscaler.has_pixels([enlarge])
+    assert upscaler.has_pixels([pixel]) and not upscaler.has_enlarged([pixel, *upscaler.LUA_STAGES])
+    assert [stage.name for stage in cli.chosen_stages(cli.parser().parse_args([*command, "III"]))] == ["III"]
+    with pytest.raises(UserError, match="no stage 'enlarge'"):
+        cli.chosen_stages(cli.parser().parse_args(["swinir", *command[1:], "enlarge"]))
 
 
 def test_one_head_is_trained_at_the_end_of_a_stage(toy_autoencoder, crops, monkeypatch):
@@ -562,3 +573,19 @@ def test_cached_pairs_are_the_encoders_own(toy_autoencoder, crops, tmp_path, mon
     with torch.no_grad():
         next(toy_autoencoder.parameters()).add_(1)
     assert cache().folder != pairs.folder, "another autoencoder, other latents"
+
+
+def test_the_enlarged_latent_is_that_of_the_base_enlarged(toy_autoencoder, crops, tmp_path):
+    """Decoded, enlarged bicubically, encoded: what LUA learns to do at once in the stage `enlarge`."""
+    rng = np.random.default_rng(3)
+    cached = CachedPairs(tmp_path, toy_autoencoder, crops, (2, 4), 64, 4, pixels=True, enlarged=True)
+    fresh = FreshPairs(toy_autoencoder, crops, (2, 4), enlarged=True)
+    for pairs in (cached, fresh):
+        batch = pairs.batch(2, 64, rng, torch.device("cpu"))
+        for scale, latent in batch.inputs.items():
+            with torch.no_grad():
+                base = toy_autoencoder.decode(latent).clamp(0, 1)
+                wanted = toy_autoencoder.encode(F.interpolate(base, scale_factor=scale, mode="bicubic").clamp(0, 1))
+            assert batch.enlarged[scale].shape == batch.target.shape
+            torch.testing.assert_close(batch.enlarged[scale], wanted, atol=2e-2, rtol=1e-2)
+    assert FreshPairs(toy_autoencoder, crops, (2,)).batch(1, 64, rng, torch.device("cpu")).enlarged == {}

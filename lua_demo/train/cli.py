@@ -185,7 +185,7 @@ def chosen_stages(args: Namespace) -> list[Stage]:
     if args.stages:
         by_name = {stage.name: stage for stage in stages}
         if args.what == "lua":
-            by_name[upscaler.PIXEL_STAGE.name] = upscaler.PIXEL_STAGE
+            by_name |= {stage.name: stage for stage in upscaler.MORE_LUA_STAGES}
         for name in args.stages.split(","):
             if name not in by_name:
                 raise UserError(f"{args.what} has no stage {name!r}; choose from {', '.join(by_name)}")
@@ -245,8 +245,9 @@ def space_of(source: str) -> str | None:
 def make_pairs(
     args: Namespace, stages: Sequence[Stage], scales: Sequence[int], network: nn.Module, crops: Crops, devices: Devices
 ) -> Pairs:
+    enlarged = upscaler.has_enlarged(stages)
     if not args.cached:
-        return FreshPairs(network, crops, scales)
+        return FreshPairs(network, crops, scales, enlarged)
     sizes = {stage.crop for stage in stages}
     if len(sizes) > 1:
         raise UserError(f"the stages have crops of {sorted(sizes)} px, but a cache holds one size: give --crop")
@@ -254,7 +255,9 @@ def make_pairs(
     if not devices.is_first:
         devices.wait()
     with torch.autocast(devices.device.split(":")[0], torch.bfloat16, enabled=not args.fp32):
-        pairs = CachedPairs(args.cache or args.out / "cache", network, crops, scales, sizes.pop(), args.cached, pixels)
+        pairs = CachedPairs(
+            args.cache or args.out / "cache", network, crops, scales, sizes.pop(), args.cached, pixels, enlarged
+        )
     if devices.is_first:
         devices.wait()
     return pairs

@@ -34,6 +34,8 @@ TRUNK = dict(
 CHANNELS_PER_HEAD = 32
 
 LATENT_TERMS = {"latent_l1": L.l1, "latent_fft": L.fft_l1}
+ENLARGED_TERMS = {"enlarged_l1": L.l1, "enlarged_l2": L.l2}
+"""Against the latent of the decoded, enlarged and encoded input: what is to be done is certain there."""
 PIXEL_TERMS = {
     "pixel_l1": L.l1,
     "pixel_l2": L.l2,
@@ -69,8 +71,13 @@ LUA_STAGES = [
 # What LUA's decoded outputs are trained for together with the embedded autoencoder, and SwinIR beside it.
 DECODED = {"pixel_l1": 1.0, "pixel_l2": 12.0, "gradient": 0.1, "faint": 16.0}
 SWINIR_STAGES = [Stage("pixel", 1500, DECODED, lr=5e-4, crop=96, batch=4)]
-# The same for LUA on a frozen autoencoder, one scale per step: not of the paper, run only where `--stages` names it.
-PIXEL_STAGE = Stage("pixel", 4000, DECODED, lr=4e-4, batch=4, one_head=1.0)
+# Not of the paper, run only where `--stages` names them, for a published space, whose latents are far from linear:
+# first LUA learns to do in the latent what decoding, enlarging and encoding would do, which is certain and costs no
+# decoder; then DECODED, one scale per step.
+MORE_LUA_STAGES = [
+    Stage("enlarge", 3000, {"enlarged_l1": 1.0, "enlarged_l2": 1.0}, lr=5e-4, batch=16),
+    Stage("pixel", 4000, DECODED, lr=4e-4, batch=4, one_head=1.0),
+]
 
 
 def pixel_term(name: str, output: Tensor, target: Tensor, scale: int) -> Tensor:
@@ -80,7 +87,12 @@ def pixel_term(name: str, output: Tensor, target: Tensor, scale: int) -> Tensor:
 
 def has_pixels(stages: Sequence[Stage]) -> bool:
     """Whether any of `stages` compares pictures."""
-    return any(name not in LATENT_TERMS for stage in stages for name in stage.weights)
+    return any(name not in {**LATENT_TERMS, **ENLARGED_TERMS} for stage in stages for name in stage.weights)
+
+
+def has_enlarged(stages: Sequence[Stage]) -> bool:
+    """Whether any of `stages` compares with enlarged inputs."""
+    return any(name in ENLARGED_TERMS for stage in stages for name in stage.weights)
 
 
 def trunk(width: int | None = None) -> dict:
@@ -94,7 +106,7 @@ def trunk(width: int | None = None) -> dict:
     if width < CHANNELS_PER_HEAD or width % CHANNELS_PER_HEAD:
         raise UserError(f"a trunk of {width} channels cannot be cut into heads of {CHANNELS_PER_HEAD}: 128, 192, 256")
     heads = tuple(width // CHANNELS_PER_HEAD for _ in TRUNK["depths"])
-    return {**TRUNK, "embed_dim": width, "num_heads": heads}
+    return {**TRUNK, "embed_dim": width, "num_heads": heads, "head_num_feat": width // 2}
 
 
 def new_lua(channels: int, scales: Sequence[int] = SCALES, width: int | None = None) -> LUA:
@@ -157,6 +169,8 @@ class UpscalerTask:
             for name in stage.weights:
                 if name in LATENT_TERMS:
                     value = LATENT_TERMS[name](upscaled, batch.target)
+                elif name in ENLARGED_TERMS:
+                    value = ENLARGED_TERMS[name](upscaled, batch.enlarged[scale])
                 else:
                     value = pixel_term(name, output, batch.image, scale)
                 totals[name] = totals[name] + value / len(scales)

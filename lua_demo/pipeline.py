@@ -31,7 +31,7 @@ class LatentOutput(BaseOutput):
 class EmbeddedPipeline(DiffusionPipeline):
     """Prompt -> normalised latent of the embedded autoencoder, by rectified flow with classifier-free guidance.
 
-    The denoiser samples the first channels of the latent; what the detail channels then are is no matter of chance.
+    The denoiser samples the first channels of the latent; what the others then are is no matter of chance.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->detail"
@@ -66,8 +66,8 @@ class EmbeddedPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def complete(self, latents: Tensor) -> Tensor:
-        """B x channels of the denoiser x h x w -> B x C x h x w: with the detail channels after them."""
-        return torch.cat([latents, self.detail(latents.to(self.detail.dtype)).to(latents.dtype)], dim=1)
+        """B x channels of the denoiser x h x w -> B x C x h x w: corrected, and with the detail channels after them."""
+        return self.detail(latents.to(self.detail.dtype)).to(latents.dtype)
 
     @torch.no_grad()
     def __call__(

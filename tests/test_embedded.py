@@ -97,10 +97,10 @@ def test_lua_beats_the_baselines_on_kodak():
     """What the cards claim, with a little room for other machines."""
     result = evaluate.evaluate(Engine(), KODAK, methods=("roundtrip", "base", "bicubic", "lua"))
     psnr = {(scale, method): result.mean(scale, method, "psnr") for scale in (2, 4) for method in result.values[2]}
-    assert psnr[2, "roundtrip"] >= 40
-    assert psnr[2, "lua"] >= psnr[2, "base"] + 0.95
+    assert psnr[2, "roundtrip"] >= 41
+    assert psnr[2, "lua"] >= psnr[2, "base"] + 1.05
     assert 0.6 < result.mean(2, "lua", "sharpness") < 1.1
     assert psnr[2, "lua"] >= psnr[2, "bicubic"] + 8
     assert result.mean(2, "lua", "ms_ssim") > result.mean(2, "base", "ms_ssim")
-    assert psnr[4, "lua"] >= psnr[4, "base"] + 0.8
+    assert psnr[4, "lua"] >= psnr[4, "base"] + 0.95
     assert all(result.mean(scale, "lua", "grid") < 1.1 for scale in (2, 4))

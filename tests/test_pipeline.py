@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lua_demo.scenes import captions
 from lua_demo.scenes.cli import scenes, write_corpus
 from lua_demo.schema import UserError
 from lua_demo.train.cli import main
-from lua_demo.train.generator import Corpus, GeneratorTask, times, worded
+from lua_demo.train.generator import STAGES, Corpus, GeneratorTask, times, worded
 from lua_demo.train.loop import Settings, Stage, train
 
 TOY = dict(width=32, depth=2, heads=2, fine=8, base_side=2)
@@ -42,12 +43,14 @@ def test_any_multiple_of_eight_gives_exactly_that_latent(pipeline, height, width
 
 
 def test_the_detail_follows_from_what_was_sampled(pipeline):
-    """`complete` adds channels; the others, and what steps are told of, have none."""
+    """`complete` corrects the sampled channels and adds the others; what steps are told of has not been through it."""
     offered = []
     whole = sample(pipeline, callback_on_step_end=lambda *given: offered.append(given[3]["latents"]) or given[3]).images
     assert offered[-1].shape[1] == pipeline.transformer.config.channels
     assert torch.equal(whole, pipeline.complete(offered[-1]))
-    assert torch.equal(whole[:, :16], offered[-1]) and whole[:, 16:].abs().max() > 0
+    assert whole.shape[1] == CHANNELS and whole[:, 16:].abs().max() > 0
+    untrained = Detail(16, 3)
+    assert torch.equal(untrained(offered[-1]), torch.nn.functional.pad(offered[-1], (0, 0, 0, 0, 0, 3)))
 
 
 def test_the_seed_and_the_prompt_decide(pipeline):
@@ -211,9 +214,41 @@ def test_a_generator_gets_the_detail_that_its_autoencoder_got(corpus, tmp_path):
     torch.nn.init.normal_(before.detail.last.weight)
     before.save_pretrained(tmp_path)
     latent = torch.randn(1, 16, 4, 4)
-    detail = GeneratorTask(corpus, tmp_path).model.detail(latent)
-    assert detail.shape == (1, CHANNELS - 16, 4, 4)
-    torch.testing.assert_close(detail[:, :5], before.detail(latent))
+    whole = GeneratorTask(corpus, tmp_path).model.detail(latent)
+    assert whole.shape == (1, CHANNELS, 4, 4)
+    torch.testing.assert_close(whole[:, :21], before.detail(latent))
+
+
+def test_the_picture_of_the_detail_counts_too(corpus):
+    """Where the latent is right nothing is wrong; the stage has all its terms; their gradient reaches the detail."""
+    task = GeneratorTask(corpus, **TOY)
+    latent = torch.from_numpy(corpus.at(64)[:2].astype(np.float32))
+    assert all(value == 0 for value in task._decoded(latent, latent).values())
+    assert all(value > 0 for value in task._decoded(latent + torch.randn_like(latent), latent).values())
+    stage = replace(STAGES[-1], crop=64, batch=2)
+    terms = task.losses(stage, np.random.default_rng(0))
+    assert terms.keys() == stage.weights.keys() == {"detail", "decoded", "uneven"}
+    (terms["decoded"] + terms["uneven"]).backward()
+    assert task.model.detail.last.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in corpus.autoencoder.parameters())
+
+
+def test_detail_is_learnt_from_latents_as_the_denoiser_samples_them(corpus, monkeypatch):
+    """Noise is added and taken away again, once per latent; a denoiser that knows the noise gives the render back."""
+    task = GeneratorTask(corpus, **TOY)
+    stage, calls = Stage("detail", 1, {"detail": 1.0}, crop=64, batch=8), []
+    real = task._resampled
+    monkeypatch.setattr(task, "_resampled", lambda data, *rest: calls.append(len(data)) or real(data, *rest))
+    for step in range(3):
+        task.losses(stage, np.random.default_rng(step))
+    assert len(task.sampled) == 6 and sum(calls) >= 6, "six latents, mirrored ones among them"
+    before = len(calls)
+    task.losses(stage, np.random.default_rng(7))
+    assert len(calls) == before
+    data, noise = torch.randn(2, 16, 8, 8), torch.randn(2, 16, 8, 8)
+    words = [(("lake",), ("lake", "night"))] * 2
+    monkeypatch.setattr(task.model.transformer, "forward", lambda *_: torch.cat([noise - data] * 2))
+    torch.testing.assert_close(real(data, noise, words, np.random.default_rng(0)), data, atol=1e-5, rtol=1e-5)
 
 
 def _interrupt_after(calls):

@@ -130,7 +130,8 @@ class CaptionEncoder(ModelMixin, ConfigMixin):
 
 
 class Detail(ModelMixin, ConfigMixin):
-    """The detail channels of a latent, from its first ones, which the denoiser samples: what is to be expected there.
+    """The whole latent from its first channels, which the denoiser samples: what is to be expected in the others, and a
+    correction of the first ones, which come with a texture that is the denoiser's own.
 
     Args:
         channels, detail_channels: of the latent without its detail, and of the detail.
@@ -144,13 +145,15 @@ class Detail(ModelMixin, ConfigMixin):
         super().__init__()
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.body = nn.Sequential(*(ResBlock(width) for _ in range(depth)), nn.SiLU())
-        self.last = nn.Conv2d(width, detail_channels, 3, padding=1)
+        self.last = nn.Conv2d(width, channels + detail_channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """B x channels x h x w -> B x detail_channels x h x w."""
-        return self.last(self.body(self.first(latent)))
+        """B x channels x h x w -> B x (channels + detail_channels) x h x w."""
+        change = self.last(self.body(self.first(latent)))
+        first, detail = change.split([self.config.channels, self.config.detail_channels], dim=1)
+        return torch.cat([latent + first, detail], dim=1)
 
 
 class Denoiser(ModelMixin, ConfigMixin):

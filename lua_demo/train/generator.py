@@ -21,6 +21,7 @@ from lua_demo.pipeline import EmbeddedPipeline, new_pipeline
 from lua_demo.prompts import EXAMPLES, understand
 from lua_demo.scenes import Scene, captions
 from lua_demo.schema import UserError
+from lua_demo.train import losses as L
 from lua_demo.train.autoencoder import padded
 from lua_demo.train.loop import Stage
 from lua_demo.weights import fingerprint, load_autoencoder
@@ -29,7 +30,7 @@ STAGES = [
     Stage("coarse", 20_000, {"velocity": 1.0}, lr=1e-3, crop=128, batch=64),
     Stage("low", 40_000, {"velocity": 1.0}, lr=6e-4, crop=256, batch=64),
     Stage("full", 20_000, {"velocity": 1.0}, lr=3e-4, crop=512, batch=32),
-    Stage("detail", 1200, {"detail": 1.0}, lr=1e-3, crop=512, batch=8),
+    Stage("detail", 1200, {"detail": 1.0, "decoded": 1.0, "uneven": 0.05}, lr=1e-3, crop=512, batch=4),
 ]
 # Three channels of a latent are smooth and strong: the composition is decided where noise is almost all there is.
 TIME_SHIFT = 3.0
@@ -39,7 +40,9 @@ EARLY, EARLY_SHIFT = 0.5, 6.0
 NO_PROMPT, DROP_WORD, SHUFFLE = 0.1, 0.1, 0.25
 FULL_CAPTION = 0.5  # share of prompts that name every attribute: light and colours are said by few other phrasings
 STEPS, GUIDANCE = 16, 3.0
-DETAIL_NOISE = 0.05  # sampled latents are not quite those of renders
+# Sampled latents are not quite those of renders: a weave of the denoiser's lies over them. Renders get it when some
+# noise is added and taken away again, in so many steps.
+RESAMPLED, RESAMPLING_STEPS = (0.1, 0.4), 3
 
 
 class Corpus:
@@ -70,7 +73,8 @@ class Corpus:
             for scene in self.scenes
             for view in (scene, scene.mirrored())
         ]
-        self.autoencoder, self.name = load_autoencoder(autoencoder), fingerprint(autoencoder)
+        self.autoencoder = load_autoencoder(autoencoder).requires_grad_(False).to(memory_format=torch.channels_last)
+        self.name = fingerprint(autoencoder)
         self.latents: dict[int, np.ndarray] = {}
 
     def at(self, size: int) -> np.ndarray:
@@ -145,10 +149,11 @@ class GeneratorTask:
             pipeline.register_modules(detail=wider)
         self.model = Together(pipeline)
         self.shown = 256
+        self.sampled: dict[tuple[int, int], Tensor] = {}
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
         """Mean squared errors, those that `stage` weights: `velocity` of the channels that are sampled; `detail` of the
-        detail channels predicted from them.
+        whole latent predicted from them, with the terms of `_decoded` beside it.
         """
         device = self.model.transformer.device
         self.shown = stage.crop
@@ -156,15 +161,48 @@ class GeneratorTask:
         chosen = rng.integers(len(latents), size=stage.batch)
         latent = torch.from_numpy(np.stack([latents[i] for i in chosen]).astype(np.float32)).to(device)
         channels = self.model.transformer.config.channels
-        data, detail = latent[:, :channels], latent[:, channels:]
+        data, words = latent[:, :channels], [self.corpus.words[i] for i in chosen]
         noise = torch.randn(data.shape).to(device)
         terms = {}
-        if "detail" in stage.weights:
-            terms["detail"] = (self.model.detail(data + DETAIL_NOISE * noise).float() - detail).square().mean()
         if "velocity" in stage.weights:
-            words = [self.corpus.words[i] for i in chosen]
             terms["velocity"] = self._velocity_error(data, noise, words, rng)
+        if "detail" in stage.weights:
+            missing = [k for k, i in enumerate(chosen) if (stage.crop, i) not in self.sampled]
+            if missing:  # once per latent: it takes longer than a step
+                made = self._resampled(data[missing], noise[missing], [words[k] for k in missing], rng)
+                self.sampled |= {(stage.crop, chosen[k]): value for k, value in zip(missing, made, strict=True)}
+            sampled = torch.stack([self.sampled[stage.crop, i] for i in chosen])
+            whole = self.model.detail(sampled).float()
+            terms["detail"] = (whole - latent).square().mean()
+            terms |= self._decoded(whole, latent)
         return terms
+
+    def _decoded(self, latent: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """What is wrong with the picture: `decoded`, its error, borders of cells above all, and `uneven`, a grid of
+        cells. A mean squared error of latents leaves out what is uncertain, and without it the cells do not join.
+        """
+        autoencoder = self.corpus.autoencoder.to(latent.device)
+        with torch.no_grad():
+            wanted = autoencoder.decode(target)
+        picture, period = autoencoder.decode(latent), autoencoder.stride
+        decoded = L.l1(picture, wanted) + 12 * L.l2(picture, wanted) + 0.5 * L.seam_l1(picture, wanted, period)
+        return {"decoded": decoded, "uneven": L.uneven_steps(picture, wanted, period)}
+
+    @torch.no_grad()
+    def _resampled(self, data: Tensor, noise: Tensor, words: list, rng: np.random.Generator) -> Tensor:
+        """`data` as the denoiser would sample it: noise of a random strength is added, and taken away with guidance."""
+        model, low, high = self.model, *RESAMPLED
+        prompts = [max(phrasings, key=len) for phrasings in words]
+        text = model.text_encoder(model.text_encoder.tokenize([[] for _ in prompts] + [list(p) for p in prompts]))
+        strength = torch.from_numpy(rng.uniform(low, high, len(data))).float().to(data.device)
+        latent = torch.lerp(data, noise, strength[:, None, None, None])
+        for step in range(RESAMPLING_STEPS):
+            time = strength * (1 - step / RESAMPLING_STEPS)
+            velocity = model.transformer(torch.cat([latent, latent]), torch.cat([time, time]), text).float()
+            without, given = velocity.chunk(2)
+            velocity = without + GUIDANCE * (given - without)
+            latent = latent - (strength / RESAMPLING_STEPS)[:, None, None, None] * velocity
+        return latent
 
     def _velocity_error(self, data: Tensor, noise: Tensor, words: list, rng: np.random.Generator) -> Tensor:
         ids = self.model.text_encoder.tokenize([worded(phrasings, rng) for phrasings in words])

@@ -43,8 +43,8 @@ class Models:
 
     def provide(self, space: str, role: str, network: nn.Module) -> None:
         """Use `network` as `role` of `space`, whatever weights lie in the folder."""
-        # On the CPU first: where ZeroGPU emulates CUDA, tensors can be moved but not computed with.
         self.found.pop((space, role), None)
+        # On the CPU first: where ZeroGPU emulates CUDA, tensors can be moved but not computed with.
         network = fast(network.eval().requires_grad_(False), self.dtype)
         self.networks[space, role] = network.to(self.device, memory_format=torch.channels_last)
 

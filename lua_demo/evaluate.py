@@ -23,14 +23,15 @@ from lua_demo.catalog import LOADERS, METHODS, Method
 from lua_demo.devices import ALONE, Devices
 from lua_demo.engine import Engine
 from lua_demo.methods import DECODE
+from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.report import METRICS, format_metric, markdown_table
 from lua_demo.scenes.cli import scenes, write_picture
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.sources import lua_source
-from lua_demo.spaces import AUTOENCODER, LUA, SPACES
+from lua_demo.sources import lua_from, lua_source
+from lua_demo.spaces import AUTOENCODER, LUA, SPACES, SWINIR
 from lua_demo.vaes import VAE, load_network, name_of
 from lua_demo.validate import validated
-from lua_demo.weights import fingerprint
+from lua_demo.weights import fingerprint, load_swinir
 
 ORDER = ("roundtrip", "base", "bicubic", "swinir", "lua")
 LABELS = {"base": "Base, then bicubic (pixels)"}
@@ -232,17 +233,24 @@ def use_space(engine: Engine, args: Namespace) -> dict[str, str]:
         UserError: a space without a LUA, and no --lua for it; weights that cannot be used.
     """
     row = SPACES[args.space]
-    used = {}
+    used, network = {}, None
+    sources = {LUA: args.lua, SWINIR: args.swinir}
     if not args.lua and LUA not in row.roles:
-        used[LUA] = name_of(lua_source(args.space, engine.weights))
+        found = lua_source(args.space, engine.weights)
+        if isinstance(found, Path):
+            sources[LUA] = found
+        else:
+            used[LUA] = found
     if args.vae or AUTOENCODER not in row.roles:
         role = in_space(args.space).decoder or AUTOENCODER
         network = load_network(args.space, args.vae, fast=True)
         engine.provide(args.space, role, VAE(network, role if row.decoders else ""))
         used[AUTOENCODER] = name_of(args.vae or f"madebyollin/{row.tiny}")
-    for role in ("lua", "swinir"):
-        if source := getattr(args, role):
-            engine.provide(args.space, role, LOADERS[role](source))
+    tiny = network if isinstance(network, TinyAutoencoder) else None
+    loaders = {LUA: lambda source: lua_from(source, args.space, engine.weights, tiny), SWINIR: load_swinir}
+    for role, source in sources.items():
+        if source:
+            engine.provide(args.space, role, loaders[role](source))
             used[role] = f"{name_of(source)} ({fingerprint(source)})"
     return used
 

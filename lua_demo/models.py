@@ -18,7 +18,7 @@ from lua_demo.schema import Request, UserError
 from lua_demo.sources import Found, lua_source, official_swinir_files
 from lua_demo.spaces import AUTOENCODER, DECODERS, GENERATOR, LUA, SPACES, SWINIR_OFFICIAL
 from lua_demo.upscalers import Upscaler, fast
-from lua_demo.vaes import VAE, load_network, name_of
+from lua_demo.vaes import VAE, load_network, name_of, tiny_source
 from lua_demo.weights import fingerprint
 
 
@@ -149,9 +149,7 @@ class Models:
         """Folder or hub id, and the folder in it."""
         if role == "kl":
             return self._base_source(base), "vae"
-        space = BASES[base].space
-        folder = self.weights / space / role
-        return (folder if folder.is_dir() else f"madebyollin/{SPACES[space].tiny}"), ""
+        return tiny_source(BASES[base].space, self.weights), ""
 
 
 class Absent(UserError):

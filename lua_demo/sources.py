@@ -15,9 +15,12 @@ from huggingface_hub.utils import WeakFileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lua_demo.networks.feature_lua import FeatureLUA, on_latents
 from lua_demo.networks.swinir import SwinIR
+from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
-from lua_demo.weights import WEIGHTS_DIR, load_lua, load_swinir
+from lua_demo.vaes import load_tiny
+from lua_demo.weights import WEIGHTS_DIR, load_any_lua, load_lua, load_swinir
 
 SWINIR_RELEASE = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0"
 SWINIR_FILES = {
@@ -104,6 +107,22 @@ def lua_source(space: str, weights: Path = WEIGHTS_DIR) -> str | Path:
     )
 
 
+def lua_from(
+    source: str | os.PathLike[str], space: str, weights: Path = WEIGHTS_DIR, tiny: TinyAutoencoder | None = None
+) -> nn.Module:
+    """The LUA of ours at `source`, for normalised latents of `space`; as `find_lua` gives it.
+
+    A FeatureLUA gets layers of `tiny`, the tiny autoencoder of the space; None: of that at `tiny_source`.
+
+    Raises:
+        UserError: it is not exactly a LUA, or that autoencoder cannot be had.
+    """
+    network = load_any_lua(source)
+    if isinstance(network, FeatureLUA) and tiny is None:
+        tiny = load_tiny(space, weights=weights)
+    return on_latents(network, tiny).eval()
+
+
 def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
     """The LUA of `space`: (normalised latent B x C x h x w, 2 or 4) -> latent that many times as high and wide.
 
@@ -115,7 +134,7 @@ def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
     """
     source = lua_source(space, weights)
     if isinstance(source, Path):
-        return Found(load_lua(source), source)
+        return Found(lua_from(source, space, weights), source)
     row, stand_in = PUBLISHED_LUA[space], Path(weights) / space / STAND_IN
     try:
         network = load_lua(source)
@@ -123,7 +142,7 @@ def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
         if not stand_in.is_dir():
             raise
         note = f"the published LUA is not used, but our own small one, which is weaker: {error}"
-        return Found(load_lua(stand_in), stand_in, note)
+        return Found(lua_from(stand_in, space, weights), stand_in, note)
     return Found(DecoderReady(network, row.scaling_factor, row.shift_factor).eval(), source)
 
 

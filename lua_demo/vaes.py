@@ -93,6 +93,12 @@ class KLAutoencoder(nn.Module):
         return shift, scale
 
 
+def tiny_source(space: str, weights: Path = WEIGHTS_DIR) -> str | Path:
+    """Where the tiny autoencoder of a published space comes from: folder `weights`/`space`/tiny, else its hub id."""
+    folder = Path(weights) / space / "tiny"
+    return folder if folder.is_dir() else f"madebyollin/{SPACES[space].tiny}"
+
+
 def load_network(
     space: str, source: str | os.PathLike[str] | None = None, subfolder: str = "", fast: bool = False
 ) -> nn.Module:
@@ -114,13 +120,27 @@ def load_network(
     if row.tiny is None:
         network = load_autoencoder(source or WEIGHTS_DIR / "embedded" / "autoencoder")
     else:
-        network = _load_foreign(row, source or f"madebyollin/{row.tiny}", subfolder, fast)
+        network = _load_foreign(row, source or tiny_source(space), subfolder, fast)
     if (network.latent_channels, network.stride) != (row.channels, row.stride):
         raise UserError(
             f"{source} has {network.latent_channels} channels at stride {network.stride}, but space {space} has "
             f"{row.channels} at {row.stride}: give an autoencoder of {row.label}"
         )
     return network.eval()
+
+
+def load_tiny(space: str, source: str | os.PathLike[str] | None = None, weights: Path = WEIGHTS_DIR) -> TinyAutoencoder:
+    """The tiny autoencoder of a published space, as `load_network`; without a `source` that of `tiny_source`.
+
+    Raises:
+        UserError: the space has none, or `source` gives another kind of autoencoder.
+    """
+    if SPACES[space].tiny is None:
+        raise UserError(f"the space {space} has no tiny autoencoder, whose layers this LUA needs: give a plain LUA")
+    network = load_network(space, source or tiny_source(space, weights))
+    if not isinstance(network, TinyAutoencoder):
+        raise UserError(f"{source} is no tiny autoencoder, whose layers this LUA needs: give {tiny_source(space)}")
+    return network
 
 
 def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str, fast: bool) -> nn.Module:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.schema import UserError
@@ -41,7 +42,12 @@ UNREADABLE = (SafetensorError, UnpicklingError, EOFError, OSError, RuntimeError,
 NO_CONNECTION = ("ConnectError", "ConnectTimeout", "ConnectionError")
 """Names of the errors with which the hub's client says that there is no connection; one that is slow raises others."""
 
-LOADERS = {"LUA": "load_lua", "SwinIR": "load_swinir", "Autoencoder": "load_autoencoder"}
+LOADERS = {
+    "LUA": "load_lua",
+    "FeatureLUA": "find_lua, which puts it between layers of the space's tiny autoencoder",
+    "SwinIR": "load_swinir",
+    "Autoencoder": "load_autoencoder",
+}
 
 
 def load_lua(source: str | os.PathLike[str]) -> LUA:
@@ -50,17 +56,22 @@ def load_lua(source: str | os.PathLike[str]) -> LUA:
     Raises:
         UserError: nothing there, not readable, of another kind, or not exactly the tensors that the network needs.
     """
-    return _load(LUA, source)
+    return _load((LUA,), source)
+
+
+def load_any_lua(source: str | os.PathLike[str]) -> LUA | FeatureLUA:
+    """As `load_lua`, or a FeatureLUA, which takes features instead of latents: see `on_latents`."""
+    return _load((LUA, FeatureLUA), source)
 
 
 def load_swinir(source: str | os.PathLike[str]) -> SwinIR:
     """SwinIR, as `load_lua`. Of the published networks the classical ones for x2, x4 and x8 ("pixelshuffle") fit."""
-    return _load(SwinIR, source)
+    return _load((SwinIR,), source)
 
 
 def load_autoencoder(source: str | os.PathLike[str]) -> Autoencoder:
     """The embedded autoencoder, as `load_lua`. There is no published format: it needs its config.json."""
-    return _load(Autoencoder, source)
+    return _load((Autoencoder,), source)
 
 
 def fingerprint(source: str | os.PathLike[str]) -> str:
@@ -97,14 +108,16 @@ def hub_file(repository: str, name: str) -> Path:
     return Path(hf_hub_download(repository, name, local_files_only=not reached))
 
 
-def _load(network: type[nn.Module], source: str | os.PathLike[str]) -> nn.Module:
+def _load(networks: tuple[type[nn.Module], ...], source: str | os.PathLike[str]) -> nn.Module:
+    """One of `networks`, the one whose weights these are; an error names the first."""
     file, config_file = _locate(source)
     tensors = _read_tensors(file)
     config = _read_config(config_file) if config_file else None
     kind = _kind(tensors, config)
-    if kind != network.__name__:
+    network = next((network for network in networks if network.__name__ == kind), None)
+    if network is None:
         way_out = f"it holds {kind}: use {LOADERS[kind]}" if kind else "it holds nothing known: give another file"
-        raise UserError(f"{file} does not hold {network.__name__} weights; {way_out}")
+        raise UserError(f"{file} does not hold {networks[0].__name__} weights; {way_out}")
     if config is None:
         if kind == "SwinIR":
             tensors = published_swinir_names(tensors)
@@ -176,7 +189,9 @@ def _read_config(file: Path) -> dict:
 def _kind(tensors: dict[str, Tensor], config: dict | None) -> str | None:
     """Whose weights these are: a key of LOADERS, or None."""
     if config is not None:
-        marks = {"latent_channels": "Autoencoder", "in_chans": "LUA", "embed_dim": "SwinIR"}
+        marks = {
+            "latent_channels": "Autoencoder", "feature_chans": "FeatureLUA", "in_chans": "LUA", "embed_dim": "SwinIR",
+        }  # fmt: skip
         return next((kind for key, kind in marks.items() if key in config), None)
     marks = {"heads.": "LUA", "conv_before_upsample.": "SwinIR", "encoder.": "Autoencoder"}
     return next((kind for prefix, kind in marks.items() if any(name.startswith(prefix) for name in tensors)), None)

@@ -9,10 +9,10 @@ import torch
 from conftest import picture
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch.nn import functional as F
 
-from lua_demo import vaes
+from lua_demo import sources, vaes
 from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
 from lua_demo.train import ablate, autoencoder, cli, losses, upscaler
@@ -294,13 +294,19 @@ def test_latents_of_nothing_are_not_kept(what, photos, tmp_path):
 
 
 def upscaler_task(kind, network, crops, monkeypatch):
-    """A toy task on fresh crops."""
+    """A toy task on fresh crops; "features": of a LUA between layers of a random tiny autoencoder of 4 channels."""
     monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
-    model = upscaler.new_swinir() if kind == "swinir" else upscaler.new_lua(network.latent_channels)
-    if kind == "lua":
-        upscaler.fit_skips(model, network, crops)
-    pairs = FreshPairs(network, crops, model.scales, enlarged=True)
-    return upscaler.UpscalerTask(model, network, pairs, crops.batch(2, 64, np.random.default_rng(1)))
+    tiny = None
+    if kind == "features":
+        torch.manual_seed(0)
+        network = tiny = TinyAutoencoder(4)
+    model = (
+        upscaler.new_swinir() if kind == "swinir" else upscaler.new_lua_for(None if tiny else network.latent_channels)
+    )
+    if kind != "swinir":
+        upscaler.fit_skips(model, network, crops, tiny)
+    pairs = FreshPairs(network, crops, model.scales)
+    return upscaler.UpscalerTask(model, network, pairs, crops.batch(2, 64, np.random.default_rng(1)), tiny)
 
 
 def test_a_trunk_may_be_wider():
@@ -322,11 +328,14 @@ def test_upscalers_are_saved_in_bf16_and_training_goes_on_in_float32(toy_autoenc
         torch.testing.assert_close(saved, trained, rtol=2**-8, atol=0)
 
 
-LATENT = [*upscaler.LATENT_TERMS, *upscaler.ENLARGED_TERMS]
+LATENT = [*upscaler.LATENT_TERMS]
 PIXEL = [*upscaler.PIXEL_TERMS, *upscaler.SCALED_TERMS]
 
 
-@pytest.mark.parametrize(("kind", "term"), [*(("lua", t) for t in LATENT + PIXEL), *(("swinir", t) for t in PIXEL)])
+@pytest.mark.parametrize(
+    ("kind", "term"),
+    [*((kind, t) for kind in ("lua", "features") for t in LATENT + PIXEL), *(("swinir", t) for t in PIXEL)],
+)
 def test_every_term_reaches_every_weight_of_the_upscaler(kind, term, toy_autoencoder, crops, monkeypatch):
     task = upscaler_task(kind, toy_autoencoder, crops, monkeypatch)
     shake(task.model)
@@ -348,12 +357,11 @@ def test_every_stage_of_the_curriculum_has_its_terms_and_the_papers_weights():
 
 def test_stages_beside_the_papers_run_where_they_are_named(tmp_path):
     command = ["lua", "--images", str(tmp_path), "--out", str(tmp_path), "--stages"]
-    enlarge, pixel = cli.chosen_stages(cli.parser().parse_args([*command, "enlarge,pixel"]))
-    assert upscaler.has_enlarged([enlarge]) and not upscaler.has_pixels([enlarge])
-    assert upscaler.has_pixels([pixel]) and not upscaler.has_enlarged([pixel, *upscaler.LUA_STAGES])
+    first, pixel = cli.chosen_stages(cli.parser().parse_args([*command, "I,pixel"]))
+    assert first == upscaler.LUA_STAGES[0] and upscaler.has_pixels([pixel]) and pixel.draws_one_head(0)
     assert [stage.name for stage in cli.chosen_stages(cli.parser().parse_args([*command, "III"]))] == ["III"]
-    with pytest.raises(UserError, match="no stage 'enlarge'"):
-        cli.chosen_stages(cli.parser().parse_args(["swinir", *command[1:], "enlarge"]))
+    with pytest.raises(UserError, match="no stage 'III'"):
+        cli.chosen_stages(cli.parser().parse_args(["swinir", *command[1:], "III"]))
 
 
 def test_one_head_is_trained_at_the_end_of_a_stage(toy_autoencoder, crops, monkeypatch):
@@ -439,7 +447,7 @@ def test_command_trains_an_autoencoder_and_then_lua_on_it(photos, tmp_path, monk
     assert model(torch.zeros(1, 4, 3, 5), 4).shape == (1, 4, 12, 20)
 
 
-def test_command_adapts_a_lua_to_a_real_latent_space(photos, tmp_path, monkeypatch):
+def test_command_trains_and_adapts_a_lua_of_a_published_space(photos, tmp_path, monkeypatch):
     """A tiny autoencoder of SDXL's kind, from files; the trunk of a LUA of another space; the curriculum's stages."""
     monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
     monkeypatch.setattr(cli, "sample_crops", lambda folder: Crops(photos, 64).batch(1, 64, np.random.default_rng(0)))
@@ -448,18 +456,31 @@ def test_command_adapts_a_lua_to_a_real_latent_space(photos, tmp_path, monkeypat
         save_file(getattr(tiny, half).state_dict(), tmp_path / f"taesdxl_{half}.safetensors")
     upscaler.new_lua(16).save_pretrained(tmp_path / "embedded" / "lua")
     (tmp_path / "embedded" / "lua" / "training.json").write_text('{"what": "lua"}')
-    command = ["lua", "--space", "sdxl", "--vae", str(tmp_path), "--images", str(photos), "--out", str(tmp_path / "o"),
-               "--crop", "64", "--batch", "1", "--cached", "2", "--steps", "3", "--device", "cpu"]  # fmt: skip
-    assert cli.main([*command, "--init", str(tmp_path / "embedded" / "lua")]) == 0
-    facts = json.loads((tmp_path / "o" / "model" / "training.json").read_text())
-    assert facts["start"] == "trunk of embedded/lua, adapted from embedded" and facts["space"] == "sdxl"
-    assert [stage["name"] for stage in facts["stages"]] == ["I", "II", "III"]
-    assert upscaler.LUA.from_pretrained(tmp_path / "o" / "model").in_chans == 4
-    assert cli.space_of(str(tmp_path / "o" / "model")) == "sdxl" and cli.space_of("owner/name") is None
+
+    def command(out, *options):
+        return ["lua", "--space", "sdxl", "--vae", str(tmp_path), "--images", str(photos), "--out", str(tmp_path / out),
+                "--crop", "64", "--batch", "1", "--cached", "2", "--device", "cpu", "--steps", "3",
+                *options]  # fmt: skip
+
+    embedded = ["--init", str(tmp_path / "embedded" / "lua")]
+    for out, options in {"on features": [], "plain": ["--plain"]}.items():
+        assert cli.main(command(out, *embedded, *options)) == 0
+        facts = json.loads((tmp_path / out / "model" / "training.json").read_text())
+        assert facts["start"] == "trunk of embedded/lua, adapted from embedded" and facts["space"] == "sdxl"
+        assert [stage["name"] for stage in facts["stages"]] == ["I", "II", "III"]
+        assert cli.space_of(str(tmp_path / out / "model")) == "sdxl" and cli.space_of("owner/name") is None
+    assert load_lua(tmp_path / "plain" / "model").in_chans == 4
+    lua = sources.lua_from(tmp_path / "on features" / "model", "sdxl", tiny=tiny)
+    assert isinstance(lua.network, FeatureLUA) and lua(torch.zeros(1, 4, 3, 5), 2).shape == (1, 4, 6, 10)
+    assert cli.main(command("more", "--init", str(tmp_path / "on features" / "model"), "--stages", "pixel")) == 0
+    facts = json.loads((tmp_path / "more" / "model" / "training.json").read_text())
+    assert facts["start"] == "from on features/model"
     with pytest.raises(UserError, match="--width 64 is for a new model"):
-        cli.main([*command, "--init", str(tmp_path / "embedded" / "lua"), "--width", "64"])
+        cli.main(command("o", *embedded, "--width", "64"))
+    with pytest.raises(UserError, match="--tiny is for a LUA of a published space"):
+        cli.main(command("o", "--plain", "--tiny", str(tmp_path)))
     with pytest.raises(UserError, match="4 channels at stride 8, but space sd3 has 16"):
-        cli.main([*command[:2], "sd3", *command[3:4], str(tmp_path / "taesdxl_encoder.safetensors"), *command[5:]])
+        cli.main([*command("o"), "--space", "sd3", "--vae", str(tmp_path / "taesdxl_encoder.safetensors")])
 
 
 def test_command_refuses_to_train_on_test_pictures(photos, tmp_path, capsys):
@@ -528,20 +549,56 @@ def test_lua_starts_from_the_best_linear_upscaler(toy_autoencoder, crops, monkey
             assert errors[0] < errors[1]
 
 
+def test_a_feature_lua_starts_close_to_what_decoding_and_enlarging_give(crops, monkeypatch):
+    """Its features, of crops that the fit has not seen, explain most of the variance of those to be had."""
+    task = upscaler_task("features", None, crops, monkeypatch)
+    image = crops.batch(8, 64, np.random.default_rng(99))
+    with torch.inference_mode():
+        for scale in upscaler.SCALES:
+            latent = task.network.encode(shrink(image, scale))
+            picture = task.network.decode(latent).clamp(0, 1)
+            larger = torch.nn.functional.interpolate(picture, scale_factor=scale, mode="bicubic").clamp(0, 1)
+            wanted = task.tiny.look(larger)
+            found = task.model(task.tiny.read(latent), scale)
+            assert losses.l2(found, wanted) < 0.5 * wanted.var(dim=(0, 2, 3)).mean()
+
+
 def test_a_lua_is_adapted_to_another_space_with_its_trunk_kept(monkeypatch):
     monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
     before = upscaler.new_lua(16)
     shake(before)
     after = upscaler.adapted(before, 4)
     assert after.in_chans == 4 and after(torch.zeros(1, 4, 3, 5), 2).shape == (1, 4, 6, 10)
-    old, new = before.state_dict(), after.state_dict()
-    changed = {name for name in new if new[name].shape != old[name].shape or not torch.equal(new[name], old[name])}
-    assert changed and {".".join(name.split(".")[:3]) for name in changed} == {
-        "conv_first.weight", "conv_first.bias", "skips.x2.conv", "skips.x4.conv", "heads.x2.conv_last",
-        "heads.x4.conv_last",
-    }  # fmt: skip
+    assert changed(before, after) == BELONG_TO_A_SPACE
     same = upscaler.adapted(before, 16)
     assert not torch.equal(same.conv_first.weight, before.conv_first.weight), "another space of as many channels"
+
+
+def test_a_trunk_moves_between_latents_and_features(monkeypatch):
+    """From the plain LUA of one space to a FeatureLUA of another, on to a third, and back."""
+    monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
+    before = upscaler.new_lua(16)
+    shake(before)
+    on_features = upscaler.adapted(before, None)
+    assert on_features(torch.zeros(1, 64, 6, 10), 4).shape == (1, 64, 12, 20)
+    assert changed(before, on_features) == BELONG_TO_A_SPACE
+    shake(on_features)
+    assert changed(on_features, upscaler.adapted(on_features, None)) == BELONG_TO_A_SPACE
+    back = upscaler.adapted(on_features, 4)
+    assert back(torch.zeros(1, 4, 3, 5), 2).shape == (1, 4, 6, 10) and changed(on_features, back) == BELONG_TO_A_SPACE
+
+
+BELONG_TO_A_SPACE = {
+    "conv_first.weight", "conv_first.bias", "skips.x2.conv", "skips.x4.conv", "heads.x2.conv_last",
+    "heads.x4.conv_last",
+}  # fmt: skip
+
+
+def changed(before, after):
+    """The layers of `after` that are not those of `before`."""
+    old, new = before.state_dict(), after.state_dict()
+    names = {name for name in new if new[name].shape != old[name].shape or not torch.equal(new[name], old[name])}
+    return {".".join(name.split(".")[:3]) for name in names}
 
 
 def test_a_checkpoint_from_before_a_field_existed_resumes():
@@ -573,19 +630,3 @@ def test_cached_pairs_are_the_encoders_own(toy_autoencoder, crops, tmp_path, mon
     with torch.no_grad():
         next(toy_autoencoder.parameters()).add_(1)
     assert cache().folder != pairs.folder, "another autoencoder, other latents"
-
-
-def test_the_enlarged_latent_is_that_of_the_base_enlarged(toy_autoencoder, crops, tmp_path):
-    """Decoded, enlarged bicubically, encoded: what LUA learns to do at once in the stage `enlarge`."""
-    rng = np.random.default_rng(3)
-    cached = CachedPairs(tmp_path, toy_autoencoder, crops, (2, 4), 64, 4, pixels=True, enlarged=True)
-    fresh = FreshPairs(toy_autoencoder, crops, (2, 4), enlarged=True)
-    for pairs in (cached, fresh):
-        batch = pairs.batch(2, 64, rng, torch.device("cpu"))
-        for scale, latent in batch.inputs.items():
-            with torch.no_grad():
-                base = toy_autoencoder.decode(latent).clamp(0, 1)
-                wanted = toy_autoencoder.encode(F.interpolate(base, scale_factor=scale, mode="bicubic").clamp(0, 1))
-            assert batch.enlarged[scale].shape == batch.target.shape
-            torch.testing.assert_close(batch.enlarged[scale], wanted, atol=2e-2, rtol=1e-2)
-    assert FreshPairs(toy_autoencoder, crops, (2,)).batch(1, 64, rng, torch.device("cpu")).enlarged == {}

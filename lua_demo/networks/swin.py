@@ -128,7 +128,7 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
     """One Swin trunk at the input's resolution and one upsampling head per scale.
 
     Args:
-        in_chans: channels of input and output.
+        in_chans: channels of input and, unless `out_chans` says otherwise, output.
         embed_dim: channels of the trunk, a multiple of every entry of `num_heads`.
         depths, num_heads: Swin blocks and attention heads of each residual group.
         window_size: side of the attention windows.
@@ -140,6 +140,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         residual: what is added to the head's output, and what training starts from, as the heads' last convolutions are
             then zero: "bicubic", the input enlarged bicubically; "linear", the input enlarged by a learned 3x3
             convolution (`LinearSkip`); None, as published, nothing.
+        out_chans: channels of the output where they are not those of the input; goes with a `residual` of None.
+        finer: what the heads enlarge by beside the scale, a power of two; likewise.
 
     Raises:
         UserError: a scale that is not a power of two; an unknown `residual`; heads that do not divide `embed_dim`.
@@ -157,6 +159,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         scales: Sequence[int],
         shift: bool,
         residual: str | None,
+        out_chans: int | None = None,
+        finer: int = 1,
     ):
         super().__init__()
         self.in_chans, self.window_size, self.scales, self.residual = in_chans, window_size, tuple(scales), residual
@@ -168,7 +172,7 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
             if scale < 2 or scale & (scale - 1):
                 raise UserError(f"a head for scale {scale} cannot be built; scales are powers of two, such as 2 and 4")
         offset = window_size // 2 if shift else 0
-        self.shift = offset
+        self.shift, self.finer = offset, finer
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(embed_dim)
         self.layers = nn.ModuleList(
@@ -177,7 +181,9 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
-        self.heads = nn.ModuleDict({f"x{s}": Head(embed_dim, head_num_feat, in_chans, s) for s in self.scales})
+        self.heads = nn.ModuleDict(
+            {f"x{s}": Head(embed_dim, head_num_feat, out_chans or in_chans, s * finer) for s in self.scales}
+        )
         if residual == "linear":
             self.skips = nn.ModuleDict({f"x{s}": LinearSkip(in_chans, s) for s in self.scales})
         for module in self.modules():
@@ -225,7 +231,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         features = self._trunk(pad_by_reflection(x, self.window_size))
         outputs = {}
         for scale in scales:
-            out = self.heads[f"x{scale}"](features)[..., : height * scale, : width * scale]
+            factor = scale * self.finer
+            out = self.heads[f"x{scale}"](features)[..., : height * factor, : width * factor]
             if self.residual == "bicubic":
                 out = out + F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
             elif self.residual == "linear":

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from lua_demo.networks.strips import doubling
 
 WIDTH = 64
+HALF, QUARTER = 16, 7
+"""Layers of the decoder up to half of the picture's resolution; of the encoder up to a quarter of it."""
 
 
 def _conv(inputs: int, outputs: int, **options) -> nn.Conv2d:
@@ -85,6 +87,21 @@ class TinyAutoencoder(nn.Module):
             *(layer for group in up for layer in group),
             Block(False), _conv(WIDTH, 3),
         )  # fmt: skip
+
+    @property
+    def read(self) -> nn.Sequential:
+        """Normalised latent B x C x h x w -> features B x 64 x 4h x 4w: the decoder, up to half of its resolution."""
+        return self.decoder[:HALF]
+
+    @property
+    def look(self) -> nn.Sequential:
+        """Image B x 3 x H x W in [0, 1] -> features B x 64 x H/4 x W/4: the encoder, up to what `write` takes."""
+        return self.encoder[:QUARTER]
+
+    @property
+    def write(self) -> nn.Sequential:
+        """Features B x 64 x 2h x 2w, of `look`, -> normalised latent B x C x h x w: the rest of the encoder."""
+        return self.encoder[QUARTER:]
 
     def encode(self, image: Tensor) -> Tensor:
         """Image B x 3 x H x W in [0, 1], H and W multiples of 8 -> normalised latent B x C x H/8 x W/8."""

@@ -17,15 +17,17 @@ from torch import nn
 from lua_demo.arguments import Parser
 from lua_demo.devices import Devices, join
 from lua_demo.images import list_images, load_photo, to_tensor
+from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
+from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
 from lua_demo.train import autoencoder, duplicates, upscaler
 from lua_demo.train.data import Crops
 from lua_demo.train.loop import Settings, Stage, Task, train
 from lua_demo.train.pairs import CachedPairs, FreshPairs, Pairs
-from lua_demo.vaes import SPACES, load_network, name_of
-from lua_demo.weights import WEIGHTS_DIR, load_autoencoder, load_lua, load_swinir
+from lua_demo.vaes import SPACES, load_network, load_tiny, name_of
+from lua_demo.weights import WEIGHTS_DIR, load_any_lua, load_autoencoder, load_lua, load_swinir
 
 WHAT = ("autoencoder", "lua", "swinir", "generator")
 
@@ -72,6 +74,16 @@ def parser() -> Parser:
     )
     result.add_argument(
         "--width", type=int, help="channels of the trunk of a new LUA or SwinIR, a multiple of 32 (default: 128)"
+    )
+    result.add_argument(
+        "--plain",
+        action="store_true",
+        help="lua of a published space: on the latents themselves, as the paper has it, instead of between layers of "
+        "the space's tiny autoencoder",
+    )
+    result.add_argument(
+        "--tiny",
+        help="that tiny autoencoder: a folder, file or hub id (default: --vae where that is one, else the hub's)",
     )
     result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
     result.add_argument(
@@ -156,10 +168,11 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
             facts["start"] += f", widened to {args.channels} channels"
         return autoencoder.AutoencoderTask(crops, held_out, start, lua, args.keep_latents, args.channels)
     network = load_network(args.space, args.vae).to(devices.device, memory_format=torch.channels_last)
-    model, facts["start"] = start_model(args, network, crops)
+    tiny = tiny_of(args, network)
+    model, facts["start"] = start_model(args, network, tiny, crops)
     pairs = make_pairs(args, stages, model.scales, network, crops, devices)
     facts |= {"vae": name_of(args.vae or "default"), "cached": args.cached}
-    return upscaler.UpscalerTask(model, network, pairs, held_out)
+    return upscaler.UpscalerTask(model, network, pairs, held_out, tiny)
 
 
 def generator_task(args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, Any]) -> Task:
@@ -216,7 +229,20 @@ def check_duplicates(crops: Crops, folders: Sequence[Path]) -> dict | None:
     return found
 
 
-def start_model(args: Namespace, network: nn.Module, crops: Crops) -> tuple[LUA | SwinIR, str]:
+def tiny_of(args: Namespace, network: nn.Module) -> TinyAutoencoder | None:
+    """The tiny autoencoder whose layers LUA is trained between; None where it works on the latents themselves."""
+    if args.what != "lua" or args.plain or not SPACES[args.space].tiny:
+        if args.tiny:
+            raise UserError("--tiny is for a LUA of a published space, without --plain: leave it out")
+        return None
+    if args.tiny or not isinstance(network, TinyAutoencoder):
+        return load_tiny(args.space, args.tiny).to(next(network.parameters()).device)
+    return network
+
+
+def start_model(
+    args: Namespace, network: nn.Module, tiny: TinyAutoencoder | None, crops: Crops
+) -> tuple[LUA | FeatureLUA | SwinIR, str]:
     """What training starts from, and a phrase that says so."""
     if args.init and args.width:
         raise UserError(f"--width {args.width} is for a new model, but --init gives one: leave one of them out")
@@ -224,14 +250,16 @@ def start_model(args: Namespace, network: nn.Module, crops: Crops) -> tuple[LUA 
         return load_swinir(args.init), f"from {name_of(args.init)}"
     if args.what == "swinir":
         return upscaler.new_swinir(width=args.width), "new"
-    if args.init and space_of(args.init) == args.space:
-        return load_lua(args.init), f"from {name_of(args.init)}"
+    channels = None if tiny else network.latent_channels
     if args.init:
-        model = upscaler.adapted(load_lua(args.init), network.latent_channels)
-        how = f"trunk of {name_of(args.init)}, adapted from {space_of(args.init) or 'an unknown space'}"
+        given, space = load_any_lua(args.init), space_of(args.init)
+        if space == args.space and isinstance(given, FeatureLUA if tiny else LUA):
+            return given, f"from {name_of(args.init)}"
+        model = upscaler.adapted(given, channels)
+        how = f"trunk of {name_of(args.init)}, adapted from {space or 'an unknown space'}"
     else:
-        model, how = upscaler.new_lua(network.latent_channels, width=args.width), "new"
-    upscaler.fit_skips(model, network, crops)
+        model, how = upscaler.new_lua_for(channels, width=args.width), "new"
+    upscaler.fit_skips(model, network, crops, tiny)
     return model, how
 
 
@@ -245,9 +273,8 @@ def space_of(source: str) -> str | None:
 def make_pairs(
     args: Namespace, stages: Sequence[Stage], scales: Sequence[int], network: nn.Module, crops: Crops, devices: Devices
 ) -> Pairs:
-    enlarged = upscaler.has_enlarged(stages)
     if not args.cached:
-        return FreshPairs(network, crops, scales, enlarged)
+        return FreshPairs(network, crops, scales, upscaler.has_latents(stages))
     sizes = {stage.crop for stage in stages}
     if len(sizes) > 1:
         raise UserError(f"the stages have crops of {sorted(sizes)} px, but a cache holds one size: give --crop")
@@ -255,9 +282,7 @@ def make_pairs(
     if not devices.is_first:
         devices.wait()
     with torch.autocast(devices.device.split(":")[0], torch.bfloat16, enabled=not args.fp32):
-        pairs = CachedPairs(
-            args.cache or args.out / "cache", network, crops, scales, sizes.pop(), args.cached, pixels, enlarged
-        )
+        pairs = CachedPairs(args.cache or args.out / "cache", network, crops, scales, sizes.pop(), args.cached, pixels)
     if devices.is_first:
         devices.wait()
     return pairs

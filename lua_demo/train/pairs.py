@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from lua_demo.train.data import REDUCTIONS, Crops, shrink
@@ -28,16 +27,13 @@ class Batch:
 
     Attributes:
         image: B x 3 x H x W in [0, 1]; None where the cache was made without.
-        target: B x C x h x w, its latent.
+        target: B x C x h x w, its latent; None where no loss asks for it.
         inputs: scale -> B x C x (h / scale) x (w / scale), the latent of the image made smaller.
-        enlarged: scale -> B x C x h x w, the latent of what that decodes to, enlarged bicubically; empty where it is
-            not asked for.
     """
 
     image: Tensor | None
-    target: Tensor
+    target: Tensor | None
     inputs: dict[int, Tensor]
-    enlarged: dict[int, Tensor] = field(default_factory=dict)
 
 
 class Pairs(Protocol):
@@ -46,37 +42,30 @@ class Pairs(Protocol):
 
 
 @torch.no_grad()
-def encoded(network: nn.Module, image: Tensor, scales: Sequence[int], enlarged: bool = False) -> Batch:
+def encoded(network: nn.Module, image: Tensor, scales: Sequence[int], target: bool = True) -> Batch:
     """The latents of `image`, B x 3 x H x W; H and W are multiples of the stride times every scale."""
     inputs = {scale: network.encode(shrink(image, scale)) for scale in scales}
-    larger = {scale: network.encode(_enlarged(network, inputs[scale], scale)) for scale in scales if enlarged}
-    return Batch(image, network.encode(image), inputs, larger)
-
-
-def _enlarged(network: nn.Module, latent: Tensor, scale: int) -> Tensor:
-    """What `latent` decodes to, `scale` times as high and wide: the base of the comparison."""
-    picture = network.decode(latent).float().clamp(0, 1)
-    return F.interpolate(picture, scale_factor=scale, mode="bicubic", align_corners=False).clamp(0, 1)
+    return Batch(image, network.encode(image) if target else None, inputs)
 
 
 class FreshPairs:
-    """Other crops at every step, encoded in it."""
+    """Other crops at every step, encoded in it; with `target` the large ones too."""
 
-    def __init__(self, network: nn.Module, crops: Crops, scales: Sequence[int], enlarged: bool = False):
-        self.network, self.crops, self.scales, self.enlarged = network, crops, scales, enlarged
+    def __init__(self, network: nn.Module, crops: Crops, scales: Sequence[int], target: bool = True):
+        self.network, self.crops, self.scales, self.target = network, crops, scales, target
 
     def batch(self, count: int, size: int, rng: np.random.Generator, device: torch.device) -> Batch:
         self.network.to(device)
         image = self.crops.batch(count, size, rng).to(device, memory_format=torch.channels_last)
-        return encoded(self.network, image, self.scales, self.enlarged)
+        return encoded(self.network, image, self.scales, self.target)
 
 
 class CachedPairs:
     """Crops encoded once and read from disk: a step costs no encoder and no photo.
 
     Below `folder` lies a folder per fingerprint of autoencoder, photos and settings with memory-mapped arrays:
-    target.npy and x2.npy, x4.npy (float16 latents), image.npy (uint8) where pictures are wanted, enlarged2.npy and
-    enlarged4.npy where those are, and cache.json, which is written last: without it the cache is made anew.
+    target.npy and x2.npy, x4.npy (float16 latents), image.npy (uint8) where pictures are wanted, and cache.json, which
+    is written last: without it the cache is made anew.
     """
 
     def __init__(
@@ -88,15 +77,13 @@ class CachedPairs:
         size: int,
         count: int,
         pixels: bool,
-        enlarged: bool = False,
     ):
-        self.scales, self.size, self.count, self.pixels, self.enlarged = tuple(scales), size, count, pixels, enlarged
+        self.scales, self.size, self.count, self.pixels = tuple(scales), size, count, pixels
         self.device = next(network.parameters()).device.type
         self.folder = folder / self._fingerprint(network, crops)
         if not (self.folder / "cache.json").is_file():
             self._build(network, crops)
         names = ["target", *(f"x{scale}" for scale in self.scales), *(["image"] if pixels else [])]
-        names += [f"enlarged{scale}" for scale in self.scales if enlarged]
         self.arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in names}
 
     def batch(self, count: int, size: int, rng: np.random.Generator, device: torch.device) -> Batch:
@@ -106,11 +93,10 @@ class CachedPairs:
         rows = np.sort(rng.integers(self.count, size=count))
         read = {name: torch.from_numpy(array[rows]).to(device).float() for name, array in self.arrays.items()}
         image = read["image"].div(255).to(memory_format=torch.channels_last) if self.pixels else None
-        larger = {scale: read[f"enlarged{scale}"] for scale in self.scales if self.enlarged}
-        return Batch(image, read["target"], {scale: read[f"x{scale}"] for scale in self.scales}, larger)
+        return Batch(image, read["target"], {scale: read[f"x{scale}"] for scale in self.scales})
 
     def _settings(self) -> dict:
-        names = "count", "size", "scales", "pixels", "enlarged"
+        names = "count", "size", "scales", "pixels"
         bf16 = torch.is_autocast_enabled(self.device)
         return {name: getattr(self, name) for name in names} | {"reductions": REDUCTIONS, "bf16": bf16}
 
@@ -131,9 +117,8 @@ class CachedPairs:
         for start in tqdm(range(0, self.count, ENCODED_AT_ONCE), desc="latents", unit="batch"):
             rng = np.random.default_rng((0, start))
             image = crops.batch(min(ENCODED_AT_ONCE, self.count - start), self.size, rng).to(device)
-            batch = encoded(network, image, self.scales, self.enlarged)
+            batch = encoded(network, image, self.scales)
             rows = {"target": batch.target, **{f"x{scale}": latent for scale, latent in batch.inputs.items()}}
-            rows |= {f"enlarged{scale}": latent for scale, latent in batch.enlarged.items()}
             rows = {name: latent.half().cpu().numpy() for name, latent in rows.items()}
             if self.pixels:
                 rows["image"] = (image * 255).round().byte().cpu().contiguous().numpy()

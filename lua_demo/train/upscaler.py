@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lua_demo import LUA, SwinIR
+from lua_demo.networks.feature_lua import FeatureLUA, on_latents
+from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train.data import Crops, shrink
@@ -32,10 +34,10 @@ TRUNK = dict(
     head_num_feat=64,
 )
 CHANNELS_PER_HEAD = 32
+FEATURE_WIDTH = 192
+"""Of the trunk of a new FeatureLUA."""
 
 LATENT_TERMS = {"latent_l1": L.l1, "latent_fft": L.fft_l1}
-ENLARGED_TERMS = {"enlarged_l1": L.l1, "enlarged_l2": L.l2}
-"""Against the latent of the decoded, enlarged and encoded input: what is to be done is certain there."""
 PIXEL_TERMS = {
     "pixel_l1": L.l1,
     "pixel_l2": L.l2,
@@ -71,13 +73,9 @@ LUA_STAGES = [
 # What LUA's decoded outputs are trained for together with the embedded autoencoder, and SwinIR beside it.
 DECODED = {"pixel_l1": 1.0, "pixel_l2": 12.0, "gradient": 0.1, "faint": 16.0}
 SWINIR_STAGES = [Stage("pixel", 1500, DECODED, lr=5e-4, crop=96, batch=4)]
-# Not of the paper, run only where `--stages` names them, for a published space, whose latents are far from linear:
-# first LUA learns to do in the latent what decoding, enlarging and encoding would do, which is certain and costs no
-# decoder; then DECODED, one scale per step.
-MORE_LUA_STAGES = [
-    Stage("enlarge", 3000, {"enlarged_l1": 1.0, "enlarged_l2": 1.0}, lr=5e-4, batch=16),
-    Stage("pixel", 4000, DECODED, lr=4e-4, batch=4, one_head=1.0),
-]
+# Not of the paper, run only where `--stages` names it: for a published space, where a FeatureLUA starts close to what
+# decoding and enlarging give, so that losses of the latent have nothing to prepare.
+MORE_LUA_STAGES = [Stage("pixel", 1000, DECODED, lr=1e-3, batch=3, one_head=1.0)]
 
 
 def pixel_term(name: str, output: Tensor, target: Tensor, scale: int) -> Tensor:
@@ -87,16 +85,16 @@ def pixel_term(name: str, output: Tensor, target: Tensor, scale: int) -> Tensor:
 
 def has_pixels(stages: Sequence[Stage]) -> bool:
     """Whether any of `stages` compares pictures."""
-    return any(name not in {**LATENT_TERMS, **ENLARGED_TERMS} for stage in stages for name in stage.weights)
+    return any(name not in LATENT_TERMS for stage in stages for name in stage.weights)
 
 
-def has_enlarged(stages: Sequence[Stage]) -> bool:
-    """Whether any of `stages` compares with enlarged inputs."""
-    return any(name in ENLARGED_TERMS for stage in stages for name in stage.weights)
+def has_latents(stages: Sequence[Stage]) -> bool:
+    """Whether any of `stages` compares latents."""
+    return any(name in LATENT_TERMS for stage in stages for name in stage.weights)
 
 
 def trunk(width: int | None = None) -> dict:
-    """The trunk of a new model: `TRUNK`, `width` channels wide.
+    """The trunk and heads of a new model: `TRUNK`, `width` channels wide.
 
     Raises:
         UserError: a width that the attention heads do not share evenly.
@@ -113,15 +111,30 @@ def new_lua(channels: int, scales: Sequence[int] = SCALES, width: int | None = N
     return LUA(in_chans=channels, scales=tuple(scales), residual="linear", **trunk(width))
 
 
+def new_lua_for(channels: int | None, width: int | None = None) -> LUA | FeatureLUA:
+    """A LUA of latents of `channels`, or with None a FeatureLUA."""
+    if channels:
+        return new_lua(channels, width=width)
+    return FeatureLUA(scales=SCALES, **{**trunk(width or FEATURE_WIDTH), "head_num_feat": TRUNK["head_num_feat"]})
+
+
 def new_swinir(scales: Sequence[int] = SCALES, width: int | None = None) -> SwinIR:
     return SwinIR(scales=tuple(scales), residual="bicubic", **trunk(width))
 
 
-def adapted(lua: LUA, channels: int) -> LUA:
-    """`lua` for another latent space: a new first convolution and new last ones, all else kept (the paper's cross-VAE
-    transfer). A linear skip is new too: `fit_skips` finds it.
+def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
+    """`lua` for another latent space: a LUA of `channels`, or with None a FeatureLUA. Trunk and heads are kept; the
+    first convolution and each head's last one are new (the paper's cross-VAE transfer), and so are linear skips:
+    `fit_skips` finds them.
     """
-    result = LUA(**{**lua._hub_mixin_config, "in_chans": channels})
+    config = lua._hub_mixin_config
+    sizes = {key: config[key] for key in (*TRUNK, "scales")}
+    if channels is None:
+        result = FeatureLUA(**sizes)
+    elif isinstance(lua, LUA):
+        result = LUA(**{**config, "in_chans": channels})
+    else:
+        result = LUA(in_chans=channels, residual="linear", **sizes)
     kept = {name: value for name, value in lua.state_dict().items() if not _belongs_to_space(name)}
     absent, unexpected = result.load_state_dict(kept, strict=False)
     assert not unexpected and all(_belongs_to_space(name) for name in absent)
@@ -133,30 +146,55 @@ def _belongs_to_space(name: str) -> bool:
 
 
 @torch.no_grad()
-def fit_skips(lua: LUA, network: nn.Module, crops: Crops, batches: int = 12, count: int = 12) -> None:
+def fit_skips(
+    lua: LUA | FeatureLUA, network: nn.Module, crops: Crops, tiny: TinyAutoencoder | None = None,
+    batches: int = 12, count: int = 12,
+) -> None:  # fmt: skip
     """Start `lua` from the best linear upscaler of the latents of the autoencoder `network`, found by least squares in
-    seconds. Does nothing to a LUA without a linear skip.
+    seconds, or of their features in `tiny`. Does nothing to a LUA without a linear skip.
+
+    Of latents the target is the latent of the large picture; of features, those of the decoded and enlarged small one.
     """
-    if lua.residual != "linear":
+    if isinstance(lua, LUA) and lua.residual != "linear":
         return
     device = next(network.parameters()).device
+
+    def pair(image: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        latent = network.encode(shrink(image, scale))
+        if isinstance(lua, LUA):
+            return latent, network.encode(image)
+        larger = F.interpolate(network.decode(latent).float().clamp(0, 1), scale_factor=scale, mode="bicubic")
+        return tiny.read(latent), tiny.look(larger.clamp(0, 1))
+
     for scale in lua.scales:
         images = (crops.batch(count, crops.smallest, np.random.default_rng(i)).to(device) for i in range(batches))
-        lua.skips[f"x{scale}"].fit((network.encode(shrink(image, scale)), network.encode(image)) for image in images)
+        lua.skips[f"x{scale}"].fit(pair(image, scale) for image in images)
 
 
 class UpscalerTask:
-    """Trains `model`, LUA or SwinIR, on the latents of the frozen autoencoder `network`."""
+    """Trains `model`, LUA or SwinIR, on the latents of the frozen autoencoder `network`.
 
-    def __init__(self, model: LUA | SwinIR, network: nn.Module, pairs: Pairs, held_out: Tensor):
-        self.name = type(model).__name__.lower()
+    A FeatureLUA reads and writes them with layers of the frozen `tiny`, which may be `network` itself.
+    """
+
+    def __init__(
+        self,
+        model: LUA | FeatureLUA | SwinIR,
+        network: nn.Module,
+        pairs: Pairs,
+        held_out: Tensor,
+        tiny: TinyAutoencoder | None = None,
+    ):
+        self.name = "swinir" if isinstance(model, SwinIR) else "lua"
         self.model, self.pairs, self.held_out = model, pairs, held_out
         self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.tiny = tiny and tiny.requires_grad_(False).to(memory_format=torch.channels_last)
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
         """The terms that `stage` weights, averaged over the scales trained in this step."""
         device = next(self.model.parameters()).device
         self.network.to(device)
+        upscale = on_latents(self.model, self.tiny and self.tiny.to(device))
         batch = self.pairs.batch(stage.batch, stage.crop, rng, device)
         scales = self.model.scales
         if stage.draws_one_head(step):
@@ -164,13 +202,11 @@ class UpscalerTask:
         totals = dict.fromkeys(stage.weights, 0.0)
         for scale in scales:
             latent = batch.inputs[scale]
-            upscaled = self.model(latent, scale) if self.name == "lua" else None
+            upscaled = upscale(latent, scale) if self.name == "lua" else None
             output = self._picture(upscaled, latent, scale) if has_pixels([stage]) else None
             for name in stage.weights:
                 if name in LATENT_TERMS:
                     value = LATENT_TERMS[name](upscaled, batch.target)
-                elif name in ENLARGED_TERMS:
-                    value = ENLARGED_TERMS[name](upscaled, batch.enlarged[scale])
                 else:
                     value = pixel_term(name, output, batch.image, scale)
                 totals[name] = totals[name] + value / len(scales)
@@ -188,11 +224,12 @@ class UpscalerTask:
         """Rows: target, then for each scale decode-then-bicubic and the model."""
         device = next(model.parameters()).device
         held_out = self.held_out.to(device)
+        upscale = on_latents(model, self.tiny and self.tiny.to(device))
         rows = [held_out]
         for scale, latent in encoded(self.network.to(device), held_out, model.scales).inputs.items():
             small = self.network.decode(latent).clamp(0, 1)
             rows.append(F.interpolate(small, scale_factor=scale, mode="bicubic"))
-            rows.append(self.network.decode(model(latent, scale)) if self.name == "lua" else model(small, scale))
+            rows.append(self.network.decode(upscale(latent, scale)) if self.name == "lua" else model(small, scale))
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 

@@ -1,0 +1,103 @@
+"""LUA for the published latent spaces: between the layers with which the space's tiny autoencoder reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lua_demo.networks.skip import LinearSkip
+from lua_demo.networks.swin import SwinUpscaler
+from lua_demo.networks.tae import WIDTH, TinyAutoencoder
+from lua_demo.schema import UserError
+
+PLACES, FINER = 4, 2
+"""Features per latent cell and side: of what is read, and of what is written."""
+
+
+class FeatureLUA(
+    SwinUpscaler,
+    library_name="lua_demo",
+    tags=["lua", "latent-upscaling", "super-resolution"],
+    license="apache-2.0",
+    paper_url="https://arxiv.org/abs/2511.10629",
+):
+    """Features of a latent B x feature_chans x 4h x 4w -> of the larger one, B x feature_chans x 2sh x 2sw.
+
+    What `TinyAutoencoder.read` makes of a latent of h x w goes in, and `TinyAutoencoder.write` makes the larger latent
+    of what comes out: `OnFeatures` is the three together. The trunk sees h x w positions, as LUA's does: each has the
+    features of its 4 x 4 places. Training starts from the best linear map of features, with heads that add nothing.
+
+    Why not the latent itself, as published: the latents of a VAE are far from linear, and most of the training of a
+    LUA goes into reading and writing them. The tiny autoencoder of the space knows both already. Its layers are
+    neither trained nor part of these weights.
+
+    Args:
+        feature_chans: channels of the features; the others are those of `SwinUpscaler`.
+    """
+
+    def __init__(
+        self,
+        feature_chans: int = WIDTH,
+        embed_dim: int = 192,
+        depths: Sequence[int] = (4, 4, 4),
+        num_heads: Sequence[int] = (6, 6, 6),
+        window_size: int = 8,
+        mlp_ratio: float = 2,
+        head_num_feat: int = 64,
+        scales: Sequence[int] = (2, 4),
+    ):
+        super().__init__(
+            feature_chans * PLACES**2, embed_dim, depths, num_heads, window_size, mlp_ratio, head_num_feat, scales,
+            shift=True, residual=None, out_chans=feature_chans, finer=FINER,
+        )  # fmt: skip
+        self.feature_chans = feature_chans
+        self.skips = nn.ModuleDict({
+            f"x{scale}": LinearSkip(feature_chans, scale * FINER // PLACES) for scale in self.scales
+        })  # fmt: skip
+        for head in self.heads.values():
+            nn.init.zeros_(head.conv_last.weight)
+            nn.init.zeros_(head.conv_last.bias)
+
+    def forward_scales(self, x: Tensor, scales: Iterable[int]) -> dict[int, Tensor]:
+        """Several scales from one pass through the trunk: scale -> the same as `forward(x, scale)`."""
+        if x.ndim != 4 or x.shape[1] != self.feature_chans or x.shape[2] % PLACES or x.shape[3] % PLACES:
+            raise UserError(
+                f"this FeatureLUA takes features B x {self.feature_chans} x 4h x 4w, but the input is "
+                f"{' x '.join(map(str, x.shape))}: for latents use find_lua, which puts it between the layers that "
+                "read and write them"
+            )
+        made = super().forward_scales(F.pixel_unshuffle(x, PLACES), scales)
+        return {scale: out + self.skips[f"x{scale}"](x) for scale, out in made.items()}
+
+
+class OnFeatures(nn.Module):
+    """Normalised latents through a FeatureLUA: the first layers of `tiny`'s decoder, it, and the last of the encoder.
+
+    `tiny` is the tiny autoencoder of the latents' space; its layers are shared, not copied.
+    """
+
+    def __init__(self, network: FeatureLUA, tiny: TinyAutoencoder):
+        super().__init__()
+        self.network, self.read, self.write = network, tiny.read, tiny.write
+        self.in_chans, self.scales = tiny.latent_channels, network.scales
+
+    def forward(self, latent: Tensor, scale: int) -> Tensor:
+        """Latent B x C x h x w -> B x C x (scale * h) x (scale * w), in the dtype of `latent`.
+
+        Raises:
+            UserError: no head for `scale`, or another number of channels.
+        """
+        if latent.ndim != 4 or latent.shape[1] != self.in_chans:
+            raise UserError(
+                f"this LUA takes latents B x {self.in_chans} x h x w, but the input is "
+                f"{' x '.join(map(str, latent.shape))}: use that of the latent's own space"
+            )
+        features = self.read(latent.to(next(self.read.parameters()).dtype))
+        return self.write(self.network(features, scale)).to(latent.dtype)
+
+
+def on_latents(network: nn.Module, tiny: TinyAutoencoder | None) -> nn.Module:
+    """(latent, scale) -> larger latent, by a LUA of any kind: a FeatureLUA is put between the layers of `tiny`."""
+    return OnFeatures(network, tiny) if isinstance(network, FeatureLUA) else network

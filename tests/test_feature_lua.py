@@ -1,0 +1,144 @@
+"""LUA between the layers of a tiny autoencoder: shapes, sizes, weights of its own only, loading, precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lua_demo import load_lua
+from lua_demo.engine import Engine
+from lua_demo.networks.feature_lua import FeatureLUA, OnFeatures, on_latents
+from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.schema import Request, Result, UserError
+from lua_demo.sources import find_lua, lua_from
+from lua_demo.upscalers import Fast, fast
+from lua_demo.vaes import load_tiny, tiny_source
+from lua_demo.weights import load_any_lua, load_swinir
+
+TOY = dict(embed_dim=8, depths=(2,), num_heads=(2,), window_size=4, head_num_feat=8)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    network = FeatureLUA(**TOY).eval()
+    with torch.no_grad():
+        for head in network.heads.values():
+            torch.nn.init.normal_(head.conv_last.weight, std=0.1)
+    return network
+
+
+@pytest.fixture
+def tiny():
+    torch.manual_seed(1)
+    return TinyAutoencoder(4).eval()
+
+
+@pytest.fixture
+def weights(network, tiny, tmp_path):
+    """A folder of weights with a LUA of SDXL and the tiny autoencoder that it needs."""
+    network.save_pretrained(tmp_path / "sdxl" / "lua")
+    (tmp_path / "sdxl" / "tiny").mkdir()
+    for half in ("encoder", "decoder"):
+        save_file(getattr(tiny, half).state_dict(), tmp_path / "sdxl" / "tiny" / f"taesdxl_{half}.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_the_parts_of_the_autoencoder_are_its_decoder_and_encoder(pool):
+    """What `read` starts the decoder ends, and `look` and `write` are the encoder."""
+    torch.manual_seed(0)
+    tiny = TinyAutoencoder(4, pool).eval()
+    latent, image = torch.randn(1, 4, 6, 4), torch.rand(1, 3, 48, 32)
+    with torch.inference_mode():
+        features = tiny.read(latent)
+        assert features.shape == (1, 64, 24, 16)
+        torch.testing.assert_close(tiny.decoder[len(tiny.read) :](features), tiny.decode(latent))
+        seen = tiny.look(image)
+        assert seen.shape == (1, 64, 12, 8)
+        torch.testing.assert_close(tiny.write(seen), tiny.encode(image))
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8)])
+def test_it_is_read_upscale_write_at_any_size(scale, size, network, tiny):
+    latent = torch.randn(2, 4, *size)
+    with torch.inference_mode():
+        larger = on_latents(network, tiny)(latent, scale)
+        assert larger.shape == (2, 4, scale * size[0], scale * size[1])
+        torch.testing.assert_close(larger, tiny.write(network(tiny.read(latent), scale)))
+
+
+def test_it_starts_as_its_linear_skip(tiny):
+    """The heads add nothing before training; the skip starts as the repetition of each feature."""
+    torch.manual_seed(0)
+    features = torch.randn(1, 64, 8, 12)
+    repeated = features.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    with torch.inference_mode():
+        network = FeatureLUA(**TOY)
+        torch.testing.assert_close(network(features, 2), features)
+        torch.testing.assert_close(network(features, 4), repeated)
+
+
+def test_the_weights_are_its_own_and_load_into_the_same(network, tiny, weights):
+    stored = load_file(weights / "sdxl" / "lua" / "model.safetensors")
+    assert stored.keys() == network.state_dict().keys()
+    theirs = {value.data_ptr() for value in tiny.state_dict().values()}
+    assert not theirs & {value.data_ptr() for value in network.state_dict().values()}
+    found = find_lua("sdxl", weights)
+    assert found.source == weights / "sdxl" / "lua" and isinstance(found.network, OnFeatures)
+    latent = torch.randn(1, 4, 5, 3)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.network(latent, 2), on_latents(network, tiny)(latent, 2))
+
+
+def test_made_fast_it_gives_the_same(network, tiny):
+    latent = torch.randn(1, 4, 9, 6)
+    with torch.inference_mode():
+        wanted = on_latents(network, tiny)(latent, 4)
+        quick = fast(on_latents(network, tiny), torch.float32)
+        assert isinstance(quick.network, Fast)
+        torch.testing.assert_close(quick(latent, 4), wanted, rtol=1e-4, atol=1e-4)
+        narrow = on_latents(network, tiny).to(torch.bfloat16)(latent, 4)
+        assert narrow.dtype == latent.dtype and (narrow - wanted).norm() < 0.1 * wanted.norm()
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = fast(on_latents(network.float(), tiny.float()), torch.bfloat16)(latent, 4)
+        assert (mixed - wanted).norm() < 0.1 * wanted.norm()
+
+
+def test_the_page_upscales_with_it(weights, photo):
+    """The engine finds it in the folder of weights, and the tiny autoencoder beside it."""
+    engine = Engine("cpu", weights=weights)
+    request = Request(image=str(photo(96, 80)), base="sdxl", decoder="tiny", size=64, methods=("base", "lua"))
+    lua = {event.method: event for event in engine.compare(request) if isinstance(event, Result)}["lua"]
+    assert lua.image is not None and lua.image.shape[:2] == (106, 128)
+    assert engine.environment(request).weights["lua"].startswith("sdxl/lua (")
+
+
+def test_what_does_not_fit_is_refused(network, tiny, weights):
+    lua = on_latents(network, tiny)
+    for call, *words in [
+        (lambda: lua(torch.zeros(1, 16, 4, 4), 2), "B x 4 x h x w", "1 x 16 x 4 x 4", "own space"),
+        (lambda: lua(torch.zeros(1, 4, 4, 4), 3), "no head for scale 3", "2 or 4"),
+        (lambda: network(torch.zeros(1, 4, 4, 4), 2), "features B x 64 x 4h x 4w", "1 x 4 x 4 x 4", "find_lua"),
+        (lambda: network(torch.zeros(1, 64, 6, 4), 2), "1 x 64 x 6 x 4"),
+        (lambda: load_lua(weights / "sdxl" / "lua"), "holds FeatureLUA", "find_lua"),
+        (lambda: load_swinir(weights / "sdxl" / "lua"), "holds FeatureLUA"),
+        (lambda: lua_from(weights / "sdxl" / "lua", "embedded", weights), "embedded has no tiny autoencoder"),
+    ]:
+        with pytest.raises(UserError) as refusal:
+            call()
+        for word in words:
+            assert word in str(refusal.value), (word, str(refusal.value))
+
+
+def test_a_plain_lua_needs_no_tiny_autoencoder(toy_weights):
+    plain = load_any_lua(toy_weights / "embedded" / "lua")
+    assert on_latents(plain, None) is plain
+
+
+def test_the_tiny_autoencoder_is_that_of_the_folder_or_of_the_hub(weights):
+    assert tiny_source("sdxl", weights) == weights / "sdxl" / "tiny"
+    assert tiny_source("sd3", weights) == "madebyollin/taesd3"
+    assert load_tiny("sdxl", weights / "sdxl" / "tiny").latent_channels == 4

@@ -107,6 +107,21 @@ def test_made_fast_it_gives_the_same(network, tiny):
         assert (mixed - wanted).norm() < 0.1 * wanted.norm()
 
 
+def test_it_costs_less_than_the_tiny_decode_after_it():
+    """Operations of 512 -> 1024 px with the shipped sizes, counted; the reading and writing layers included."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts = []
+    with torch.device("meta"), torch.no_grad():
+        tiny = TinyAutoencoder(16)
+        lua = on_latents(FeatureLUA(), tiny)
+        for run in (lambda: lua(torch.empty(1, 16, 64, 64), 2), lambda: tiny.decode(torch.empty(1, 16, 128, 128))):
+            with FlopCounterMode(display=False) as counter:
+                run()
+            counts.append(counter.get_total_flops())
+    assert counts[0] < 0.2e12 and 0.45e12 < counts[1] < 0.55e12
+
+
 def test_the_page_upscales_with_it(weights, photo):
     """The engine finds it in the folder of weights, and the tiny autoencoder beside it."""
     engine = Engine("cpu", weights=weights)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import tiny_bases
 import torch
+from safetensors.torch import save_file
 from test_weights import GOLDEN, cache, offline_cache  # noqa: F401  a fixture
 
-from lua_demo import LUA, load_lua
+from lua_demo import load_lua
 from lua_demo.families import unpack
+from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.weights import WEIGHTS_DIR, load_any_lua
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-TOY = dict(embed_dim=8, depths=(1,), num_heads=(2,), window_size=4, head_num_feat=8, scales=(2, 4), residual="bicubic")
 
 
 def snippet(naming: str) -> str:
@@ -62,10 +65,11 @@ def test_flux(offline_cache, tmp_path):  # noqa: F811
     assert names["picture"].tobytes() == wanted.tobytes()
 
 
-def test_sdxl(tmp_path, monkeypatch):
+def test_sdxl(offline_cache, tmp_path):  # noqa: F811
+    """With the shipped LUA, and a tiny autoencoder of random weights in the hub's cache."""
     torch.manual_seed(0)
-    LUA(in_chans=4, **TOY).save_pretrained(tmp_path / "runs" / "sdxl" / "model")
-    monkeypatch.chdir(tmp_path)
+    tiny = TinyAutoencoder(4).eval()
+    cache(offline_cache, "madebyollin/taesdxl", *in_diffusers_layout(tiny, tmp_path))
     pipeline = seeded(tiny_bases.sdxl())
     code, names = snippet("StableDiffusionXLPipeline"), {"pipeline": pipeline}
     assert lines_of_work(code) <= 6
@@ -74,6 +78,18 @@ def test_sdxl(tmp_path, monkeypatch):
     latent = pipeline("a lake at dawn", height=512, width=512, output_type="latent").images
     assert latent.shape == (1, 4, 64, 64)
     with torch.inference_mode():
-        larger = LUA.from_pretrained("runs/sdxl/model")(latent, 2)
+        features = load_any_lua(WEIGHTS_DIR / "sdxl" / "lua")(tiny.read(latent), 2)
+        larger = tiny.write(features)
         wanted = pipeline.image_processor.postprocess(pipeline.vae.decode(larger / 0.13025).sample)[0]
     assert names["picture"].tobytes() == wanted.tobytes()
+
+
+def in_diffusers_layout(tiny, folder):
+    """The files of a hub repository of diffusers' AutoencoderTiny."""
+    tensors = {f"encoder.layers.{name}": value for name, value in tiny.encoder.state_dict().items()}
+    for name, value in tiny.decoder.state_dict().items():
+        index, rest = name.split(".", 1)
+        tensors[f"decoder.layers.{int(index) - 1}.{rest}"] = value
+    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"_class_name": "AutoencoderTiny"}))
+    return folder / "config.json", folder / "diffusion_pytorch_model.safetensors"

@@ -1,0 +1,71 @@
+"""The shipped LUAs of published latent spaces: cards, sizes, and what they do on Kodak with the tiny autoencoders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lua_demo import metrics
+from lua_demo.images import load_photo, to_array, to_tensor
+from lua_demo.networks.feature_lua import FeatureLUA
+from lua_demo.sources import STAND_IN, lua_from
+from lua_demo.spaces import SPACES
+from lua_demo.train.data import shrink
+from lua_demo.vaes import load_tiny
+from lua_demo.weights import WEIGHTS_DIR, load_any_lua
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHIPPED = {
+    space: folder
+    for space, row in SPACES.items()
+    for folder in (WEIGHTS_DIR / space / "lua", WEIGHTS_DIR / space / STAND_IN)
+    if row.tiny and folder.is_dir()
+}
+
+
+def test_some_are_shipped():
+    assert {"sdxl"} <= SHIPPED.keys()
+
+
+@pytest.mark.parametrize("space", SHIPPED)
+def test_weights_and_card(space):
+    """Of the sizes that were asked for, with all that a reader of the weights must know."""
+    network = load_any_lua(SHIPPED[space])
+    assert isinstance(network, FeatureLUA) and network.scales == (2, 4)
+    assert 180 <= network.conv_first.out_channels <= 384
+    assert (SHIPPED[space] / "model.safetensors").stat().st_size < 20e6
+    facts = json.loads((SHIPPED[space] / "training.json").read_text())
+    assert facts["space"] == space and facts["steps"] > 0
+    assert facts["near_duplicates"]["test_images"] == 24, "trained without Kodak, and checked"
+    card = (SHIPPED[space] / "README.md").read_text(encoding="utf-8")
+    for heading in ("## What it is", "## Training data", "## Training", "## Numbers", "## Limits"):
+        assert heading in card, heading
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
+@pytest.mark.parametrize("space", SHIPPED)
+def test_it_is_worth_shipping(space):
+    """On two Kodak crops: 3 dB above the bicubic latent at both scales, and close to decode-then-bicubic at x2."""
+    tiny = load_tiny(space, SHARED / "weights" / "tae" / f"{SPACES[space].tiny}_encoder.safetensors")
+    lua = lua_from(SHIPPED[space], space, tiny=tiny)
+    found = {}
+    for scale in lua.scales:
+        rows = []
+        for name in ("kodim08", "kodim20"):
+            truth = to_tensor(load_photo(SHARED / "data" / "kodak" / f"{name}.png").crop((128, 0, 640, 512)))
+            with torch.inference_mode():
+                latent = tiny.encode(shrink(truth, scale))
+                pictures = {
+                    "base": F.interpolate(tiny.decode(latent).clamp(0, 1), scale_factor=scale, mode="bicubic"),
+                    "bicubic": tiny.decode(F.interpolate(latent, scale_factor=scale, mode="bicubic")),
+                    "lua": tiny.decode(lua(latent, scale)),
+                }
+            rows.append([metrics.psnr(to_array(p.clamp(0, 1)), to_array(truth)) for p in pictures.values()])
+        found[scale] = torch.tensor(rows).mean(0).tolist()
+        assert found[scale][2] > found[scale][1] + 3, found
+    assert found[2][2] > found[2][0] - 0.7, found

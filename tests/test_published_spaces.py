@@ -1,4 +1,4 @@
-"""The shipped LUAs of published latent spaces: cards, sizes, and what they do on Kodak with the tiny autoencoders."""
+"""Our LUAs of published latent spaces, shipped or kept to go on from: cards, sizes, and what they do on Kodak."""
 
 from __future__ import annotations
 
@@ -12,47 +12,51 @@ from torch.nn import functional as F
 from lua_demo import metrics
 from lua_demo.images import load_photo, to_array, to_tensor
 from lua_demo.networks.feature_lua import FeatureLUA
-from lua_demo.sources import STAND_IN, lua_from
+from lua_demo.schema import UserError
+from lua_demo.sources import STAND_IN, lua_from, lua_source
 from lua_demo.spaces import SPACES
 from lua_demo.train.data import shrink
 from lua_demo.vaes import load_tiny
 from lua_demo.weights import WEIGHTS_DIR, load_any_lua
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-SHIPPED = {
+KEPT = {
     space: folder
     for space, row in SPACES.items()
-    for folder in (WEIGHTS_DIR / space / "lua", WEIGHTS_DIR / space / STAND_IN)
+    for folder in (WEIGHTS_DIR / space / name for name in ("lua", STAND_IN, "checkpoint"))
     if row.tiny and folder.is_dir()
 }
 
 
-def test_some_are_shipped():
-    assert {"sdxl"} <= SHIPPED.keys()
+def test_a_checkpoint_is_not_used_by_the_app():
+    """What misses a must is there to be trained on, and not to be found."""
+    assert KEPT["sdxl"].name == "checkpoint"
+    with pytest.raises(UserError, match="no LUA for the latent space sdxl"):
+        lua_source("sdxl")
 
 
-@pytest.mark.parametrize("space", SHIPPED)
+@pytest.mark.parametrize("space", KEPT)
 def test_weights_and_card(space):
     """Of the sizes that were asked for, with all that a reader of the weights must know."""
-    network = load_any_lua(SHIPPED[space])
+    network = load_any_lua(KEPT[space])
     assert isinstance(network, FeatureLUA) and network.scales == (2, 4)
     assert 180 <= network.conv_first.out_channels <= 384
-    assert (SHIPPED[space] / "model.safetensors").stat().st_size < 20e6
-    facts = json.loads((SHIPPED[space] / "training.json").read_text())
+    assert (KEPT[space] / "model.safetensors").stat().st_size < 20e6
+    facts = json.loads((KEPT[space] / "training.json").read_text())
     assert facts["space"] == space and facts["steps"] > 0
     assert facts["near_duplicates"]["test_images"] == 24, "trained without Kodak, and checked"
-    card = (SHIPPED[space] / "README.md").read_text(encoding="utf-8")
+    card = (KEPT[space] / "README.md").read_text(encoding="utf-8")
     for heading in ("## What it is", "## Training data", "## Training", "## Numbers", "## Limits"):
         assert heading in card, heading
 
 
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
-@pytest.mark.parametrize("space", SHIPPED)
-def test_it_is_worth_shipping(space):
+@pytest.mark.parametrize("space", KEPT)
+def test_it_upscales_photos(space):
     """On two Kodak crops: 3 dB above the bicubic latent at both scales, and close to decode-then-bicubic at x2."""
     tiny = load_tiny(space, SHARED / "weights" / "tae" / f"{SPACES[space].tiny}_encoder.safetensors")
-    lua = lua_from(SHIPPED[space], space, tiny=tiny)
+    lua = lua_from(KEPT[space], space, tiny=tiny)
     found = {}
     for scale in lua.scales:
         rows = []

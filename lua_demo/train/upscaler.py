@@ -125,7 +125,7 @@ def new_swinir(scales: Sequence[int] = SCALES, width: int | None = None) -> Swin
 def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
     """`lua` for another latent space: a LUA of `channels`, or with None a FeatureLUA. Trunk and heads are kept; the
     first convolution and each head's last one are new (the paper's cross-VAE transfer), and so are linear skips:
-    `fit_skips` finds them.
+    `fit_skips` finds them. From one kind to the other the heads are new, as they enlarge by other factors.
     """
     config = lua._hub_mixin_config
     sizes = {key: config[key] for key in (*TRUNK, "scales")}
@@ -135,9 +135,14 @@ def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
         result = LUA(**{**config, "in_chans": channels})
     else:
         result = LUA(in_chans=channels, residual="linear", **sizes)
-    kept = {name: value for name, value in lua.state_dict().items() if not _belongs_to_space(name)}
+    new = ("heads.",) if type(result) is not type(lua) else ()
+    kept = {
+        name: value
+        for name, value in lua.state_dict().items()
+        if not _belongs_to_space(name) and not name.startswith(new)
+    }
     absent, unexpected = result.load_state_dict(kept, strict=False)
-    assert not unexpected and all(_belongs_to_space(name) for name in absent)
+    assert not unexpected and all(_belongs_to_space(name) or name.startswith(new) for name in absent)
     return result
 
 

@@ -29,6 +29,7 @@ from lua_demo.spaces import DECODERS
 DELEGATED = {
     "sheet": ("lua_demo.sheets", "contact sheets of details, 1:1 (see: sheet --help)"),
     "train": ("lua_demo.train.cli", "train one of the networks (see: train --help)"),
+    "average": ("lua_demo.train.average", "the mean of the weights of several trainings (see: average --help)"),
     "ablate": ("lua_demo.train.ablate", "the paper's ablations at a small budget (see: ablate --help)"),
     "upscale": ("lua_demo.upscale", "a latent on disk through LUA, to another file (see: upscale --help)"),
     "doctor": ("lua_demo.doctor", "what can run here, what cannot and why, what is downloaded"),

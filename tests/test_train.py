@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from conftest import picture
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from lua_demo import sources, vaes
 from lua_demo.networks.autoencoder import Autoencoder
@@ -114,6 +116,35 @@ def test_downsampled_l1_by_hand():
     assert losses.downsampled_l1(target + 0.25, target, 2).item() == pytest.approx(0.25, abs=1e-6)
     board = (torch.arange(32)[:, None] + torch.arange(32)) % 2 - 0.5
     assert losses.downsampled_l1(target + board, target, 4).item() < 0.02 < losses.l1(target + board, target).item()
+
+
+def test_masked_error_by_hand():
+    """An error that is even over a square of 16 px is the same at all three resolutions; checks are gone at half."""
+    target = torch.rand(1, 3, 16, 16)
+    of = lambda error: losses.masked_error(target + error, target).item()  # noqa: E731
+    at = lambda error: math.log(1 + error**2 / (2 / 255**2))  # noqa: E731
+    assert of(0.1) == pytest.approx(3 * at(0.1), rel=1e-4)
+    checks = torch.ones(16, 16)
+    checks[::2, ::2] = checks[1::2, 1::2] = -1
+    assert of(0.1 * checks) == pytest.approx(at(0.1), rel=1e-4)
+    # Each square has its own logarithm: an error counts more in two squares than twice as much energy in one.
+    target = torch.rand(1, 3, 16, 48)
+    left, both = torch.zeros(16, 48), torch.zeros(16, 48)
+    left[:, :16] = 0.1 * 2**0.5
+    both[:, :16] = both[:, 32:] = 0.1
+    assert of(both) > 1.5 * of(left)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_unlike_base_ignores_detail_that_the_base_cannot_show(scale):
+    small = torch.rand(1, 3, 16, 16)
+    base = F.interpolate(small, scale_factor=scale, mode="bicubic")
+    assert losses.unlike_base(base, small, scale).item() == pytest.approx(0, abs=1e-3)
+    detail = 0.1 * torch.randn(1, 3, 16 * scale, 16 * scale)
+    detail -= F.interpolate(F.avg_pool2d(detail, scale), scale_factor=scale, mode="nearest")
+    assert losses.unlike_base(base + detail, small, scale).item() == pytest.approx(0, abs=1e-3)
+    shifted = losses.unlike_base(base + 0.1, small, scale).item()
+    assert shifted == pytest.approx(3 * math.log(1 + 0.1**2 / (2 / 255**2)), rel=1e-4)
 
 
 def test_highpass_l1_by_hand():
@@ -329,7 +360,7 @@ def test_upscalers_are_saved_in_bf16_and_training_goes_on_in_float32(toy_autoenc
 
 
 LATENT = [*upscaler.LATENT_TERMS]
-PIXEL = [*upscaler.PIXEL_TERMS, *upscaler.SCALED_TERMS]
+PIXEL = [*upscaler.PIXEL_TERMS, *upscaler.SCALED_TERMS, *upscaler.BASE_TERMS]
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
             norm = nn.utils.clip_grad_norm_(weights, settings.clip)
             optimiser.step()
             done += 1
-            decay = min(settings.ema, (1 + done) / (10 + done))
+            decay = min(settings.ema, (1 + done) / (5 + done))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
             for name, value in {**terms, "loss": loss, "grad_norm": norm}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()

@@ -15,7 +15,7 @@ from huggingface_hub.utils import WeakFileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lua_demo.networks.feature_lua import FeatureLUA, on_latents
+from lua_demo.networks.feature_lua import FeatureLUA, OnFeatures, on_latents
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
@@ -49,6 +49,9 @@ class Published:
 PUBLISHED_LUA = {"flux1": Published("vaskers5/LUA-FLUX", scaling_factor=0.3611, shift_factor=0.1159)}
 STAND_IN = "lua-small"
 """Folder, below a space's, of our own LUA where others published a better one: for who cannot have that."""
+
+SHIPPED_NOTE = "our own LUA, small and trained for hours on two CPU cores: softer than one trained on GPUs would be"
+"""Of those that we ship for published spaces."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,9 @@ def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
     """
     source = lua_source(space, weights)
     if isinstance(source, Path):
-        return Found(lua_from(source, space, weights), source)
+        network = lua_from(source, space, weights)
+        is_ours = isinstance(network, OnFeatures) and Path(weights) == WEIGHTS_DIR
+        return Found(network, source, SHIPPED_NOTE if is_ours else "")
     row, stand_in = PUBLISHED_LUA[space], Path(weights) / space / STAND_IN
     try:
         network = load_lua(source)

@@ -14,8 +14,8 @@ from test_weights import GOLDEN, cache, offline_cache  # noqa: F401  a fixture
 
 from lua_demo import load_lua
 from lua_demo.families import unpack
-from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.weights import WEIGHTS_DIR, load_any_lua
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 TOY = dict(embed_dim=8, depths=(1,), num_heads=(2,), window_size=4, head_num_feat=8)
@@ -66,13 +66,11 @@ def test_flux(offline_cache, tmp_path):  # noqa: F811
     assert names["picture"].tobytes() == wanted.tobytes()
 
 
-def test_sdxl(offline_cache, tmp_path, monkeypatch):  # noqa: F811
-    """With a LUA as training saves it, and a tiny autoencoder in the hub's cache."""
+def test_sdxl(offline_cache, tmp_path):  # noqa: F811
+    """With the shipped LUA, and a tiny autoencoder in the hub's cache."""
     torch.manual_seed(0)
-    tiny, network = TinyAutoencoder(4).eval(), FeatureLUA(**TOY).eval()
+    tiny, network = TinyAutoencoder(4).eval(), load_any_lua(WEIGHTS_DIR / "sdxl" / "lua")
     cache(offline_cache, "madebyollin/taesdxl", *in_diffusers_layout(tiny, tmp_path))
-    network.save_pretrained(tmp_path / "runs" / "sdxl" / "model")
-    monkeypatch.chdir(tmp_path)
     pipeline = seeded(tiny_bases.sdxl())
     code, names = snippet("StableDiffusionXLPipeline"), {"pipeline": pipeline}
     assert lines_of_work(code) <= 6

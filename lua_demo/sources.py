@@ -50,7 +50,7 @@ PUBLISHED_LUA = {"flux1": Published("vaskers5/LUA-FLUX", scaling_factor=0.3611, 
 STAND_IN = "lua-small"
 """Folder, below a space's, of our own LUA where others published a better one: for who cannot have that."""
 
-SHIPPED_NOTE = "our own LUA, small and trained for hours on two CPU cores: softer than one trained on GPUs would be"
+SHIPPED_NOTE = "our own LUA, small and briefly trained on two CPU cores: softer than one trained on GPUs would be"
 """Of those that we ship for published spaces."""
 
 

@@ -18,7 +18,6 @@ from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.weights import WEIGHTS_DIR, load_any_lua
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-TOY = dict(embed_dim=8, depths=(1,), num_heads=(2,), window_size=4, head_num_feat=8)
 
 
 def snippet(naming: str) -> str:

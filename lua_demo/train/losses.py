@@ -95,7 +95,7 @@ def masked_error(output: Tensor, target: Tensor, square: int = 16) -> Tensor:
 
 def unlike_base(output: Tensor, small: Tensor, scale: int) -> Tensor:
     """`masked_error` against the bicubically enlarged `small`, B x 3 x h x w, where that shows all there is to know: of
-    averages over `scale` x `scale` px. Broad shading and colour come from a target without noise (cf. LUA stage II).
+    averages over `scale` x `scale` px. Broad shading comes from a target without noise (cf. LUA stage II).
     """
     base = F.interpolate(small.float(), scale_factor=scale, mode="bicubic")
     return masked_error(F.avg_pool2d(output.float(), scale), F.avg_pool2d(base, scale), square=8)

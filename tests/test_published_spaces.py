@@ -16,7 +16,7 @@ from lua_demo.images import load_photo, to_array, to_tensor
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
-from lua_demo.sources import SHIPPED_NOTE, STAND_IN, find_lua, lua_from, lua_source
+from lua_demo.sources import PROJECTED_NOTE, SHIPPED_NOTE, STAND_IN, find_lua, lua_from, lua_source
 from lua_demo.spaces import SPACES
 from lua_demo.train.data import shrink
 from lua_demo.vaes import load_tiny
@@ -42,7 +42,8 @@ def test_only_what_is_good_enough_is_used(space, tmp_path, offline_cache):  # no
     tiny = TinyAutoencoder(SPACES[space].channels).eval()
     cache(offline_cache, f"madebyollin/{SPACES[space].tiny}", *in_diffusers_layout(tiny, tmp_path))
     found = find_lua(space)
-    assert found.note == SHIPPED_NOTE and found.source == KEPT[space]
+    assert found.note == SHIPPED_NOTE + (PROJECTED_NOTE if found.network.back_project else "")
+    assert found.source == KEPT[space]
     assert found.network(torch.randn(1, tiny.latent_channels, 8, 8), 2).shape == (1, tiny.latent_channels, 16, 16)
 
 
@@ -85,3 +86,21 @@ def test_it_upscales_photos(space):
         found[scale] = torch.tensor(rows).mean(0).tolist()
         assert found[scale][2] > found[scale][1] + 3, found
     assert found[2][2] > found[2][0] - 0.7, found
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
+@pytest.mark.parametrize("space", [space for space in KEPT if load_any_lua(KEPT[space]).back_project])
+def test_back_projection_holds_shading_and_colours_to_the_base(space):
+    """Of averages of 16 px: less than half of the difference from decode-then-bicubic is left."""
+    tiny = load_tiny(space, SHARED / "weights" / "tae" / f"{SPACES[space].tiny}_encoder.safetensors")
+    lua = lua_from(KEPT[space], space, tiny=tiny)
+    photo = to_tensor(load_photo(SHARED / "data" / "kodak" / "kodim03.png").crop((128, 0, 640, 512)))
+    drift = {}
+    with torch.inference_mode():
+        latent = tiny.encode(shrink(photo, 2))
+        base = F.interpolate(tiny.decode(latent).clamp(0, 1), scale_factor=2, mode="bicubic")
+        for lua.back_project in (False, True):
+            difference = tiny.decode(lua(latent, 2)).clamp(0, 1) - base
+            drift[lua.back_project] = F.avg_pool2d(difference, 16).abs().mean().item()
+    assert drift[True] < drift[False] / 2, drift

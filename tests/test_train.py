@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 
 import numpy as np
 import pytest
@@ -10,11 +9,10 @@ import torch
 from conftest import picture
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch.nn import functional as F
 
 from lua_demo import sources, vaes
 from lua_demo.networks.autoencoder import Autoencoder
-from lua_demo.networks.feature_lua import FeatureLUA
+from lua_demo.networks.feature_lua import FeatureLUA, lost, on_latents
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
 from lua_demo.train import ablate, autoencoder, cli, losses, upscaler
@@ -116,35 +114,6 @@ def test_downsampled_l1_by_hand():
     assert losses.downsampled_l1(target + 0.25, target, 2).item() == pytest.approx(0.25, abs=1e-6)
     board = (torch.arange(32)[:, None] + torch.arange(32)) % 2 - 0.5
     assert losses.downsampled_l1(target + board, target, 4).item() < 0.02 < losses.l1(target + board, target).item()
-
-
-def test_masked_error_by_hand():
-    """An error that is even over a square of 16 px is the same at all three resolutions; checks are gone at half."""
-    target = torch.rand(1, 3, 16, 16)
-    of = lambda error: losses.masked_error(target + error, target).item()  # noqa: E731
-    at = lambda error: math.log(1 + error**2 / (2 / 255**2))  # noqa: E731
-    assert of(0.1) == pytest.approx(3 * at(0.1), rel=1e-4)
-    checks = torch.ones(16, 16)
-    checks[::2, ::2] = checks[1::2, 1::2] = -1
-    assert of(0.1 * checks) == pytest.approx(at(0.1), rel=1e-4)
-    # Each square has its own logarithm: an error counts more in two squares than twice as much energy in one.
-    target = torch.rand(1, 3, 16, 48)
-    left, both = torch.zeros(16, 48), torch.zeros(16, 48)
-    left[:, :16] = 0.1 * 2**0.5
-    both[:, :16] = both[:, 32:] = 0.1
-    assert of(both) > 1.5 * of(left)
-
-
-@pytest.mark.parametrize("scale", [2, 4])
-def test_unlike_base_ignores_detail_that_the_base_cannot_show(scale):
-    small = torch.rand(1, 3, 16, 16)
-    base = F.interpolate(small, scale_factor=scale, mode="bicubic")
-    assert losses.unlike_base(base, small, scale).item() == pytest.approx(0, abs=1e-3)
-    detail = 0.1 * torch.randn(1, 3, 16 * scale, 16 * scale)
-    detail -= F.interpolate(F.avg_pool2d(detail, scale), scale_factor=scale, mode="nearest")
-    assert losses.unlike_base(base + detail, small, scale).item() == pytest.approx(0, abs=1e-3)
-    shifted = losses.unlike_base(base + 0.1, small, scale).item()
-    assert shifted == pytest.approx(3 * math.log(1 + 0.1**2 / (2 / 255**2)), rel=1e-4)
 
 
 def test_highpass_l1_by_hand():
@@ -360,7 +329,7 @@ def test_upscalers_are_saved_in_bf16_and_training_goes_on_in_float32(toy_autoenc
 
 
 LATENT = [*upscaler.LATENT_TERMS]
-PIXEL = [*upscaler.PIXEL_TERMS, *upscaler.SCALED_TERMS, *upscaler.BASE_TERMS]
+PIXEL = [*upscaler.PIXEL_TERMS, *upscaler.SCALED_TERMS, upscaler.LOST]
 
 
 @pytest.mark.parametrize(
@@ -375,6 +344,26 @@ def test_every_term_reaches_every_weight_of_the_upscaler(kind, term, toy_autoenc
         reached = parameter.grad is not None and parameter.grad.abs().sum() > 0
         assert reached == (term != "faint" or "x4" not in name), name
     assert all(p.grad is None for p in task.network.parameters()), "the autoencoder is frozen"
+
+
+@pytest.mark.parametrize("mends", [False, True])
+def test_pictures_are_judged_as_back_projection_will_leave_them(mends, toy_autoencoder, crops, monkeypatch):
+    """Where the LUA has it; what is left to mend is a loss of its own."""
+    task = upscaler_task("features", toy_autoencoder, crops, monkeypatch)
+    if mends:
+        model = upscaler.with_back_projection(task.model)
+        task = upscaler.UpscalerTask(model, task.network, task.pairs, task.held_out, task.tiny)
+    shake(task.model)
+    stage = Stage("s", 1, {"pixel_l2": 1.0, upscaler.LOST: 1.0}, crop=64, batch=2)
+    found = task.losses(stage, np.random.default_rng(0))
+    batch = task.pairs.batch(2, 64, np.random.default_rng(0), torch.device("cpu"))
+    wanted = torch.zeros(2)
+    for scale, latent in batch.inputs.items():
+        picture = task.network.decode(on_latents(task.model, task.tiny, back_project=False)(latent, scale))
+        missing = lost(picture, task.network.decode(latent).clamp(0, 1), scale)
+        mended = picture + missing if mends else picture
+        wanted += torch.stack([(mended - batch.image).square().mean(), missing.abs().mean()]) / 2
+    torch.testing.assert_close(torch.stack([found["pixel_l2"], found[upscaler.LOST]]), wanted)
 
 
 def test_every_stage_of_the_curriculum_has_its_terms_and_the_papers_weights():
@@ -503,9 +492,15 @@ def test_command_trains_and_adapts_a_lua_of_a_published_space(photos, tmp_path, 
     assert load_lua(tmp_path / "plain" / "model").in_chans == 4
     lua = sources.lua_from(tmp_path / "on features" / "model", "sdxl", tiny=tiny)
     assert isinstance(lua.network, FeatureLUA) and lua(torch.zeros(1, 4, 3, 5), 2).shape == (1, 4, 6, 10)
-    assert cli.main(command("more", "--init", str(tmp_path / "on features" / "model"), "--stages", "pixel")) == 0
-    facts = json.loads((tmp_path / "more" / "model" / "training.json").read_text())
-    assert facts["start"] == "from on features/model"
+    assert not lua.back_project
+    for before, out, options in [("on features", "more", ["--back-project"]), ("more", "kept", [])]:
+        start = ["--init", str(tmp_path / before / "model"), "--stages", "pixel"]
+        assert cli.main(command(out, *start, *options)) == 0
+        facts = json.loads((tmp_path / out / "model" / "training.json").read_text())
+        assert facts["start"] == f"from {before}/model"
+        assert sources.lua_from(tmp_path / out / "model", "sdxl", tiny=tiny).back_project
+    with pytest.raises(UserError, match="--back-project is for a LUA between layers"):
+        cli.main(command("o", "--plain", "--back-project"))
     with pytest.raises(UserError, match="--width 64 is for a new model"):
         cli.main(command("o", *embedded, "--width", "64"))
     with pytest.raises(UserError, match="--tiny is for a LUA of a published space"):

@@ -85,6 +85,12 @@ def parser() -> Parser:
         "--tiny",
         help="that tiny autoencoder: a folder, file or hub id (default: --vae where that is one, else the hub's)",
     )
+    result.add_argument(
+        "--back-project",
+        action="store_true",
+        help="lua of a published space: end with a step of back-projection through the tiny autoencoder; pays where "
+        "that loses little (SD 3, FLUX.2). A LUA that --init gives for the same space keeps its own",
+    )
     result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
     result.add_argument(
         "--keep-latents",
@@ -170,6 +176,8 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
     network = load_network(args.space, args.vae).to(devices.device, memory_format=torch.channels_last)
     tiny = tiny_of(args, network)
     model, facts["start"] = start_model(args, network, tiny, crops)
+    if args.back_project:
+        model = upscaler.with_back_projection(model)
     pairs = make_pairs(args, stages, model.scales, network, crops, devices)
     facts |= {"vae": name_of(args.vae or "default"), "cached": args.cached}
     return upscaler.UpscalerTask(model, network, pairs, held_out, tiny)

@@ -13,8 +13,6 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 SCHARR = ((-3.0, 0.0, 3.0), (-10.0, 0.0, 10.0), (-3.0, 0.0, 3.0))
 PATCH = 3
 CUTOFF = 0.5
-UNSEEN = 2 / 255**2
-"""Variance of noise that nobody sees, of pixels in [0, 1]: that of VIF's model of the eye."""
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
@@ -76,29 +74,6 @@ def downsampled_l1(output: Tensor, target: Tensor, factor: int) -> Tensor:
     return l1(*(
         F.interpolate(x.float(), scale_factor=1 / factor, mode="bicubic", antialias=True) for x in (output, target)
     ))  # fmt: skip
-
-
-def masked_error(output: Tensor, target: Tensor, square: int = 16) -> Tensor:
-    """Errors as they show: each square counts with the logarithm of its own squared error, in which the same error
-    weighs more on a smooth surface than among texture, which masks it.
-
-    Of the luma, at full, half and a quarter of the resolution, log(1 + mean square / UNSEEN), summed. RGB pictures of
-    `square` px or more; it is a multiple of 8, of pixels at full resolution.
-    """
-    difference, total = _luma((output - target).float()), 0.0
-    for side in (square, square // 2, square // 4):
-        error = F.avg_pool2d(difference.square(), side, stride=side // 2)
-        total = total + torch.log1p(error / UNSEEN).mean()
-        difference = F.avg_pool2d(difference, 2)
-    return total
-
-
-def unlike_base(output: Tensor, small: Tensor, scale: int) -> Tensor:
-    """`masked_error` against the bicubically enlarged `small`, B x 3 x h x w, where that shows all there is to know: of
-    averages over `scale` x `scale` px. Broad shading comes from a target without noise (cf. LUA stage II).
-    """
-    base = F.interpolate(small.float(), scale_factor=scale, mode="bicubic")
-    return masked_error(F.avg_pool2d(output.float(), scale), F.avg_pool2d(base, scale), square=8)
 
 
 def highpass_l1(output: Tensor, target: Tensor) -> Tensor:

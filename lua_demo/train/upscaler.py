@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lua_demo import LUA, SwinIR
-from lua_demo.networks.feature_lua import FeatureLUA, on_latents
+from lua_demo.networks.feature_lua import FeatureLUA, lost, on_latents
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
 from lua_demo.train import losses as L
@@ -42,7 +42,6 @@ PIXEL_TERMS = {
     "pixel_l1": L.l1,
     "pixel_l2": L.l2,
     "gradient": L.gradient_l1,
-    "masked": L.masked_error,
     "pixel_fft": L.fft_l1,
     "highpass": L.highpass_l1,
     "eagle": L.eagle,
@@ -56,8 +55,8 @@ def faint(output: Tensor, target: Tensor, scale: int) -> Tensor:
 
 SCALED_TERMS = {"downsampled": L.downsampled_l1, "faint": faint}
 """Terms of pixels that take the scale too."""
-BASE_TERMS = {"unlike_base": L.unlike_base}
-"""Terms that compare with the decode of the small latent instead of the photo."""
+LOST = "lost"
+"""The term that compares with the decode of the small latent instead of the photo: L1 of what back-projection mends."""
 
 # The paper's curriculum (section on training, Table 3): terms, weights, betas, and one head per step in the last 40 %
 # of each stage (50k of 125k steps). Its batches are 2048, 32 and 32 and its rate 2e-4; ours are smaller and the steps
@@ -78,7 +77,7 @@ DECODED = {"pixel_l1": 1.0, "pixel_l2": 12.0, "gradient": 0.1, "faint": 16.0}
 SWINIR_STAGES = [Stage("pixel", 1500, DECODED, lr=5e-4, crop=96, batch=4)]
 # Not of the paper, run only where `--stages` names it: for a published space, where a FeatureLUA starts close to what
 # decoding and enlarging give, so that losses of the latent have nothing to prepare.
-MORE_LUA_STAGES = [Stage("pixel", 1000, {**DECODED, "masked": 0.2, "unlike_base": 0.2}, lr=5e-4, batch=3, one_head=1.0)]
+MORE_LUA_STAGES = [Stage("pixel", 1000, {**DECODED, LOST: 1.0}, lr=5e-4, batch=3, one_head=1.0)]
 
 
 def pixel_term(name: str, output: Tensor, target: Tensor, scale: int) -> Tensor:
@@ -149,6 +148,19 @@ def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
     return result
 
 
+def with_back_projection(lua: LUA | FeatureLUA) -> FeatureLUA:
+    """The same weights, with the step of back-projection.
+
+    Raises:
+        UserError: not a FeatureLUA.
+    """
+    if not isinstance(lua, FeatureLUA):
+        raise UserError("--back-project is for a LUA between layers of a tiny autoencoder: leave it or --plain out")
+    result = FeatureLUA(**{**lua._hub_mixin_config, "back_project": True})
+    result.load_state_dict(lua.state_dict())
+    return result
+
+
 def _belongs_to_space(name: str) -> bool:
     return name.startswith(("conv_first.", "skips.")) or ".conv_last." in name
 
@@ -182,7 +194,9 @@ def fit_skips(
 class UpscalerTask:
     """Trains `model`, LUA or SwinIR, on the latents of the frozen autoencoder `network`.
 
-    A FeatureLUA reads and writes them with layers of the frozen `tiny`, which may be `network` itself.
+    A FeatureLUA reads and writes them with layers of the frozen `tiny`, which may be `network` itself. Where it has
+    back-projection, what that mends is added to its pictures, not to its latents, which would cost three times as much;
+    losses of the latent, and `LOST`, are of what it gives by itself.
     """
 
     def __init__(
@@ -197,12 +211,13 @@ class UpscalerTask:
         self.model, self.pairs, self.held_out = model, pairs, held_out
         self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
         self.tiny = tiny and tiny.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.mends = isinstance(model, FeatureLUA) and model.back_project
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
         """The terms that `stage` weights, averaged over the scales trained in this step."""
         device = next(self.model.parameters()).device
         self.network.to(device)
-        upscale = on_latents(self.model, self.tiny and self.tiny.to(device))
+        upscale = on_latents(self.model, self.tiny and self.tiny.to(device), back_project=False)
         batch = self.pairs.batch(stage.batch, stage.crop, rng, device)
         scales = self.model.scales
         if stage.draws_one_head(step):
@@ -211,21 +226,20 @@ class UpscalerTask:
         for scale in scales:
             latent = batch.inputs[scale]
             upscaled = upscale(latent, scale) if self.name == "lua" else None
-            output = self._picture(upscaled, latent, scale) if has_pixels([stage]) else None
+            if has_pixels([stage]):
+                small = self._base(latent)
+                output = self.model(small, scale) if upscaled is None else self.network.decode(upscaled)
+                missing = lost(output, small, scale)
+                mended = output + missing if self.mends else output
             for name in stage.weights:
                 if name in LATENT_TERMS:
                     value = LATENT_TERMS[name](upscaled, batch.target)
-                elif name in BASE_TERMS:
-                    value = BASE_TERMS[name](output, self._base(latent), scale)
+                elif name == LOST:
+                    value = missing.abs().mean()
                 else:
-                    value = pixel_term(name, output, batch.image, scale)
+                    value = pixel_term(name, mended, batch.image, scale)
                 totals[name] = totals[name] + value / len(scales)
         return totals
-
-    def _picture(self, upscaled: Tensor | None, latent: Tensor, scale: int) -> Tensor:
-        if upscaled is not None:
-            return self.network.decode(upscaled)
-        return self.model(self._base(latent), scale)
 
     @torch.no_grad()
     def _base(self, latent: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def parser() -> Parser:
         "--back-project",
         action="store_true",
         help="lua of a published space: end with a step of back-projection through the tiny autoencoder; pays where "
-        "that loses little (SD 3, FLUX.2). A LUA that --init gives for the same space keeps its own",
+        "that loses little (SD 3, FLUX.2). Without it a LUA that --init gives for the same space stays as it is",
     )
     result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
     result.add_argument(

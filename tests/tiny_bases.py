@@ -1,4 +1,4 @@
-"""Tiny pipelines of the real diffusers and transformers classes, untrained, with tokenizers made on the spot.
+"""Tiny pipelines of the real diffusers and transformers classes, untrained.
 
 `write(folder)` saves one per family, under the key of a base of that family, and tiny autoencoders per latent space.
 """
@@ -28,28 +28,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 
-LETTERS = [*"abcdefghijklmnopqrstuvwxyz"]
-CHAT = (
-    "{% for message in messages %}{% if message.content is string %}{{ message.content }}{% else %}"
-    "{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}{% endfor %}"
-)
-
-
-def clip_tokenizer():
-    words = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(letter + "</w>" for letter in LETTERS)]
-    return transformers.CLIPTokenizer({word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
-
-
-def t5_tokenizer():
-    pieces = [(piece, -float(i)) for i, piece in enumerate(["<pad>", "</s>", "<unk>", "▁", *LETTERS])]
-    return transformers.T5TokenizerFast(pieces, extra_ids=0)
-
-
-def chat_tokenizer():
-    words = ["<|endoftext|>", "Ġ", ".", *LETTERS, *map(str.upper, LETTERS)]
-    made = transformers.Qwen2TokenizerFast({word: i for i, word in enumerate(words)}, merges=[])
-    made.chat_template = CHAT
-    return made
+from lua_demo.bench.architectures import chat_tokenizer, clip_tokenizer, t5_tokenizer
 
 
 def clip(width: int, projection: bool):

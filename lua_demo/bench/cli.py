@@ -15,11 +15,14 @@ import torch
 
 import lua_demo
 from lua_demo.arguments import Parser
-from lua_demo.bench import app, cpu, gpu, networks, paths, plot, text
+from lua_demo.bases import BASES
+from lua_demo.bench import app, cpu, gpu, networks, paths, plot, rehearsal, text
+from lua_demo.bench.architectures import ARCHITECTURES
 from lua_demo.bench.ceilings import Ceiling, ceilings
 from lua_demo.bench.goals import CPU, GPU, Row
 from lua_demo.outputs import writing
 from lua_demo.placement import DTYPES, device_label, resolve_device, resolve_dtype
+from lua_demo.schema import UserError
 
 MEASURED = {name: DTYPES[name] for name in ("fp32", "bf16")}
 """The dtypes whose ceilings are measured."""
@@ -33,6 +36,15 @@ def parser() -> Parser:
     result.add_argument("--app", action="store_true", help="only: the app's times against the benchmark's")
     result.add_argument("--scale-plot", type=Path, metavar="PNG", help="only: cost and memory against size, drawn")
     result.add_argument("--published", action="store_true", help="plot the published LUA, not the shipped one")
+    result.add_argument(
+        "--rehearse", nargs="+", metavar="BASE", choices=[*ARCHITECTURES, "all"],
+        help="only: base models (keys of the README's table, or all) at their real architecture with random weights "
+        "through the whole path: what fits and what each stage takes here. No download; written to a temporary folder",
+    )  # fmt: skip
+    result.add_argument("--steps", type=int, help="of --rehearse (default: what each model's makers advise)")
+    result.add_argument(
+        "--size", type=int, help="of --rehearse: longest side of the base in px (default: 512 and 1024, where offered)"
+    )
     result.add_argument("--device", default="auto", help="auto, cpu, cuda (default: %(default)s)")
     result.add_argument("--dtype", default="auto", choices=["auto", *DTYPES], help="of paths and plot")
     result.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
@@ -55,6 +67,8 @@ def main(argv: Sequence[str]) -> int:
         measured = app.measure(args.device, args.dtype)
         print(text.of_app(measured))
         document["app"] = asdict(measured)
+    elif args.rehearse:
+        document["rehearsals"] = _rehearse(args, device, dtype)
     elif args.scale_plot:
         document["scale"] = _plot(args, device, dtype)
     else:
@@ -93,6 +107,22 @@ def _plot(args: Any, device: torch.device, dtype: torch.dtype) -> dict[str, Any]
         print(f"{point.batch} x {point.side} x {point.side}, x{point.scale}: {point.seconds:.3f} s, "
               f"{point.peak_bytes / 2**20:,.0f} MiB")  # fmt: skip
     return {"network": name, "by_side": [p.to_json() for p in by_side], "by_batch": [p.to_json() for p in by_batch]}
+
+
+def _rehearse(args: Any, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
+    """What was measured, and for each base that could not be run {"base", "refused"}."""
+    result: list[dict[str, Any]] = []
+    rounds = 2 if device.type == "cuda" else 1  # the first one compiles
+    for base in ARCHITECTURES if "all" in args.rehearse else dict.fromkeys(args.rehearse):
+        sizes = (args.size,) if args.size else rehearsal.sizes_of(BASES[base])
+        try:
+            for done in rehearsal.rehearse(base, sizes, device, dtype, args.steps, rounds):
+                print(f"\n{text.of_rehearsal(done)}", flush=True)
+                result.append(done.to_json())
+        except UserError as error:
+            print(f"{base} was not run: {error}\n", flush=True)
+            result.append({"base": base, "refused": str(error)})
+    return result
 
 
 def _compare(device: torch.device, dtype: torch.dtype, full: bool) -> dict[str, Any]:

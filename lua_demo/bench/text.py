@@ -9,6 +9,7 @@ from lua_demo.bench.ceilings import Ceiling
 from lua_demo.bench.clock import Timing
 from lua_demo.bench.goals import Row
 from lua_demo.bench.paths import Path
+from lua_demo.bench.rehearsal import Rehearsal
 
 
 def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
@@ -86,3 +87,17 @@ def of_app(app: App) -> str:
         [(state, *(f"{seconds:.2f}" for seconds in arrived.values())) for state, arrived in app.arrivals.items()],
     )
     return f"{stages}\n\n{arrivals}\n\nPeak memory: {app.peak_bytes / 2**20:,.0f} MiB"
+
+
+def of_rehearsal(done: Rehearsal) -> str:
+    body = [
+        (
+            stage.method, stage.name, f"{stage.seconds:.2f}{' (first run)' if stage.cold else ''}",
+            f"{stage.peak_bytes / 2**30:.1f}",
+        )
+        for stage in done.stages
+    ]  # fmt: skip
+    title = f"{done.base}, {done.size} -> {done.target} px, {done.steps} steps, {done.dtype}"
+    skipped = (f"{method} left out: {why}" for method, why in done.skipped.items())
+    notes = [f"- {note}" for note in (*done.notes, *skipped)]
+    return "\n".join([title, "", table(("method", "stage", "s", "peak GiB"), body), "", *notes, ""])

@@ -77,7 +77,7 @@ DECODED = {"pixel_l1": 1.0, "pixel_l2": 12.0, "gradient": 0.1, "faint": 16.0}
 SWINIR_STAGES = [Stage("pixel", 1500, DECODED, lr=5e-4, crop=96, batch=4)]
 # Not of the paper, run only where `--stages` names it: for a published space, where a FeatureLUA starts close to what
 # decoding and enlarging give, so that losses of the latent have nothing to prepare.
-MORE_LUA_STAGES = [Stage("pixel", 1000, {**DECODED, LOST: 1.0}, lr=5e-4, batch=3, one_head=1.0)]
+MORE_LUA_STAGES = [Stage("pixel", 1000, {**DECODED, LOST: 3.0}, lr=5e-4, batch=3, one_head=1.0)]
 
 
 def pixel_term(name: str, output: Tensor, target: Tensor, scale: int) -> Tensor:

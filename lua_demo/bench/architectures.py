@@ -1,0 +1,227 @@
+"""The published base models as their makers configured them, to be built with random weights: nothing is downloaded.
+
+Configurations of the files on the hub, for the classes of diffusers and transformers; a value that is the class's own
+default is left out. Tokenizers are made on the spot and know letters: the networks take as long for any words.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lua_demo.bases import BASES
+from lua_demo.families import FAMILIES
+
+LETTERS = [*"abcdefghijklmnopqrstuvwxyz"]
+CHAT = (
+    "{% for message in messages %}{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}{% endfor %}"
+)
+
+
+def clip_tokenizer() -> Any:
+    import transformers  # noqa: PLC0415  takes seconds, as does diffusers
+
+    words = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(letter + "</w>" for letter in LETTERS)]
+    return transformers.CLIPTokenizer({word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
+
+
+def t5_tokenizer() -> Any:
+    import transformers  # noqa: PLC0415
+
+    pieces = [(piece, -float(i)) for i, piece in enumerate(["<pad>", "</s>", "<unk>", "▁", *LETTERS])]
+    return transformers.T5TokenizerFast(pieces, extra_ids=0)
+
+
+def chat_tokenizer() -> Any:
+    import transformers  # noqa: PLC0415
+
+    words = ["<|endoftext|>", "Ġ", ".", *LETTERS, *map(str.upper, LETTERS)]
+    made = transformers.Qwen2TokenizerFast({word: i for i, word in enumerate(words)}, merges=[])
+    made.chat_template = CHAT
+    return made
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network or scheduler: its class in diffusers or transformers, and how it is configured."""
+
+    kind: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def library(self) -> str:
+        import diffusers  # noqa: PLC0415
+
+        return "diffusers" if hasattr(diffusers, self.kind) else "transformers"
+
+    def build(self) -> Any:
+        """With random weights, in the default dtype on the default device."""
+        import diffusers  # noqa: PLC0415
+        import transformers  # noqa: PLC0415
+
+        if self.library == "diffusers":
+            return getattr(diffusers, self.kind)(**self.config)
+        kind = getattr(transformers, self.kind)
+        return kind(kind.config_class(**self.config))
+
+
+TOKENIZERS: dict[str, Callable[[], Any]] = {"clip": clip_tokenizer, "t5": t5_tokenizer, "chat": chat_tokenizer}
+
+# Ids that our tokenizers give, where a network looks for them.
+CLIP_IDS = dict(bos_token_id=0, eos_token_id=1, pad_token_id=1)
+CLIP_L = dict(
+    hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768,
+    **CLIP_IDS,
+)  # fmt: skip
+CLIP_G = dict(
+    hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, projection_dim=1280,
+    hidden_act="gelu", **CLIP_IDS,
+)  # fmt: skip
+T5_XXL = Part("T5EncoderModel", dict(
+    d_model=4096, d_ff=10240, num_heads=64, num_layers=24, feed_forward_proj="gated-gelu", tie_word_embeddings=False
+))  # fmt: skip
+QWEN3_4B = Part("Qwen3ForCausalLM", dict(
+    hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_key_value_heads=8, tie_word_embeddings=True
+))  # fmt: skip
+MISTRAL_SMALL = Part("Mistral3ForConditionalGeneration", dict(tie_word_embeddings=False))
+
+KL = dict(
+    down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    block_out_channels=(128, 256, 512, 512), layers_per_block=2,
+)  # fmt: skip
+
+
+def kl(channels: int, scale: float, shift: float | None = None) -> Part:
+    convolved = channels == 4  # those of 16 leave the two 1x1 convolutions at the latent out
+    return Part("AutoencoderKL", dict(
+        KL, latent_channels=channels, scaling_factor=scale, shift_factor=shift, use_quant_conv=convolved,
+        use_post_quant_conv=convolved,
+    ))  # fmt: skip
+
+
+EULER = Part("EulerDiscreteScheduler", dict(
+    beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, timestep_spacing="leading"
+))  # fmt: skip
+SHIFTED = Part("FlowMatchEulerDiscreteScheduler", dict(shift=3.0))
+SHIFTED_BY_SIZE = Part("FlowMatchEulerDiscreteScheduler", dict(shift=3.0, use_dynamic_shifting=True))
+
+SDXL_UNET = Part("UNet2DConditionModel", dict(
+    sample_size=128, block_out_channels=(320, 640, 1280), cross_attention_dim=2048,
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=(5, 10, 20),
+    transformer_layers_per_block=(1, 2, 10), use_linear_projection=True, addition_embed_type="text_time",
+    addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+))  # fmt: skip
+
+
+def sd3_transformer(layers: int, positions: int, dual: int = 0) -> Part:
+    return Part("SD3Transformer2DModel", dict(
+        num_layers=layers, num_attention_heads=layers, caption_projection_dim=64 * layers, qk_norm="rms_norm",
+        pos_embed_max_size=positions, dual_attention_layers=tuple(range(dual)),
+    ))  # fmt: skip
+
+
+SD15 = {
+    "vae": kl(4, 0.18215),
+    "text_encoder": Part("CLIPTextModel", CLIP_L),
+    "tokenizer": "clip",
+    "unet": Part("UNet2DConditionModel", dict(sample_size=64, cross_attention_dim=768)),
+    "scheduler": EULER,
+}
+SDXL = {
+    "vae": kl(4, 0.13025),
+    "text_encoder": Part("CLIPTextModel", CLIP_L),
+    "text_encoder_2": Part("CLIPTextModelWithProjection", CLIP_G),
+    "tokenizer": "clip",
+    "tokenizer_2": "clip",
+    "unet": SDXL_UNET,
+    "scheduler": EULER,
+}
+SD3 = {
+    "scheduler": SHIFTED,
+    "vae": kl(16, 1.5305, 0.0609),
+    "text_encoder": Part("CLIPTextModelWithProjection", CLIP_L),
+    "tokenizer": "clip",
+    "text_encoder_2": Part("CLIPTextModelWithProjection", CLIP_G),
+    "tokenizer_2": "clip",
+    "text_encoder_3": T5_XXL,
+    "tokenizer_3": "t5",
+}
+FLUX1 = {
+    "scheduler": SHIFTED_BY_SIZE,
+    "vae": kl(16, 0.3611, 0.1159),
+    "text_encoder": Part("CLIPTextModel", CLIP_L),
+    "tokenizer": "clip",
+    "text_encoder_2": T5_XXL,
+    "tokenizer_2": "t5",
+}
+FLUX1_DEV = {**FLUX1, "transformer": Part("FluxTransformer2DModel", dict(guidance_embeds=True))}
+FLUX2 = {"scheduler": SHIFTED_BY_SIZE, "vae": Part("AutoencoderKLFlux2"), "tokenizer": "chat"}
+
+ARCHITECTURES: dict[str, dict[str, Part | str]] = {
+    "sd15": SD15,
+    "sdxl": SDXL,
+    "sdxl-turbo": SDXL,
+    "sd35-medium": {**SD3, "transformer": sd3_transformer(24, 384, dual=13)},
+    "sd35-large": {**SD3, "transformer": sd3_transformer(38, 192)},
+    "flux1-schnell": {**FLUX1, "transformer": Part("FluxTransformer2DModel")},
+    "flux1-dev": FLUX1_DEV,
+    "flux1-krea-dev": FLUX1_DEV,
+    "z-image-turbo": {
+        "scheduler": SHIFTED,
+        "vae": kl(16, 0.3611, 0.1159),
+        "text_encoder": QWEN3_4B,
+        "tokenizer": "chat",
+        "transformer": Part("ZImageTransformer2DModel"),
+    },
+    "flux2-klein": {
+        **FLUX2,
+        "text_encoder": QWEN3_4B,
+        "transformer": Part("Flux2Transformer2DModel", dict(
+            num_layers=5, num_single_layers=20, num_attention_heads=24, joint_attention_dim=7680, guidance_embeds=False
+        )),
+        "is_distilled": True,
+    },
+    "flux2-dev": {**FLUX2, "text_encoder": MISTRAL_SMALL, "transformer": Part("Flux2Transformer2DModel")},
+}  # fmt: skip
+"""Key of `BASES` -> component of its pipeline -> `Part`, key of `TOKENIZERS`, or a plain setting of the pipeline."""
+
+
+def write(base: str, folder: Path) -> None:
+    """Save the pipeline of `base` with random bf16 weights to `folder`, as `save_pretrained` lays it out.
+
+    One component is in memory at a time.
+    """
+    index: dict[str, Any] = {"_class_name": FAMILIES[BASES[base].family].pipeline}
+    for name, part in ARCHITECTURES[base].items():
+        if isinstance(part, Part):
+            index[name] = [part.library, part.kind]
+            made = seeded(part.build)
+        elif part in TOKENIZERS:
+            made = TOKENIZERS[part]()
+            index[name] = ["transformers", type(made).__name__]
+        else:
+            index[name] = part
+            continue
+        made.save_pretrained(folder / name)
+        del made
+        gc.collect()
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def seeded(make: Callable[[], Any]) -> Any:
+    """What `make` builds, in bfloat16 and always with the same random weights."""
+    kept = torch.get_default_dtype()
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        return make()
+    finally:
+        torch.set_default_dtype(kept)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from lua_demo import load_lua
 from lua_demo.engine import Engine
-from lua_demo.networks.feature_lua import KEPT, FeatureLUA, OnFeatures, lost, on_latents
+from lua_demo.networks.feature_lua import FeatureLUA, OnFeatures, lost, on_latents
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import Request, Result, UserError
 from lua_demo.sources import find_lua, lua_from
@@ -22,7 +22,7 @@ TOY = dict(embed_dim=8, depths=(2,), num_heads=(2,), window_size=4, head_num_fea
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = FeatureLUA(**TOY, back_project=True).eval()
+    network = FeatureLUA(**TOY, back_project=4).eval()
     with torch.no_grad():
         for head in network.heads.values():
             torch.nn.init.normal_(head.conv_last.weight, std=0.1)
@@ -65,40 +65,42 @@ def test_the_parts_of_the_autoencoder_are_its_decoder_and_encoder(pool):
 def test_it_is_read_upscale_write_at_any_size(scale, size, network, tiny):
     latent = torch.randn(2, 4, *size)
     with torch.inference_mode():
-        larger = on_latents(network, tiny, back_project=False)(latent, scale)
+        larger = on_latents(network, tiny, back_project=0)(latent, scale)
         assert larger.shape == (2, 4, scale * size[0], scale * size[1])
         torch.testing.assert_close(larger, tiny.write(network(tiny.read(latent), scale)))
 
 
+@pytest.mark.parametrize("side", [4, 8])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_back_projection_encodes_the_picture_with_what_it_lost(scale, network, tiny):
+def test_back_projection_encodes_the_picture_with_what_it_lost(scale, side, network, tiny):
     latent = torch.randn(2, 4, 3, 5)
     for layer in tiny.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight, a=1)  # PyTorch's own start hardly lets anything through
     with torch.inference_mode():
-        larger = on_latents(network, tiny, back_project=False)(latent, scale)
+        larger = on_latents(network, tiny, back_project=0)(latent, scale)
         picture = tiny.decode(larger).clamp(0, 1)
-        whole = (picture + lost(picture, tiny.decode(latent), scale)).clamp(0, 1)
-        wanted = tiny.encode(whole) + KEPT * (larger - tiny.encode(picture))
+        whole = (picture + lost(picture, tiny.decode(latent), scale, side)).clamp(0, 1)
+        wanted = larger + tiny.encode(whole) - tiny.encode(picture)
         assert (wanted - larger).abs().mean() > 1e-3, "there is something to add"
+        network.back_project = side
         torch.testing.assert_close(on_latents(network, tiny)(latent, scale), wanted)
-        network.back_project = False
+        network.back_project = 0
         torch.testing.assert_close(on_latents(network, tiny)(latent, scale), larger)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
-def test_only_what_the_small_picture_shows_can_be_lost(scale):
+@pytest.mark.parametrize("scale,side", [(2, 0), (2, 4), (4, 0), (4, 8)])
+def test_only_what_the_small_picture_shows_can_be_lost(scale, side):
     """A uniform shift is lost whole; detail between the averages, or nothing, is not."""
     torch.manual_seed(0)
-    small = 0.25 + torch.rand(1, 3, 6, 4) / 2
+    small = 0.25 + torch.rand(1, 3, 8, 4) / 2
     base = torch.nn.functional.interpolate(small, scale_factor=scale, mode="bicubic")
-    detail = torch.rand(1, 3, 6, scale, 4, scale) / 8
+    detail = torch.rand(1, 3, 8, scale, 4, scale) / 8
     detail = (detail - detail.mean((3, 5), keepdim=True)).flatten(4, 5).flatten(2, 3)
     nothing = torch.zeros_like(base)
-    torch.testing.assert_close(lost(base, small, scale), nothing)
-    torch.testing.assert_close(lost(base + detail, small, scale), nothing, atol=1e-6, rtol=0)
-    torch.testing.assert_close(lost(base - 0.1, small, scale), nothing + 0.1)
+    torch.testing.assert_close(lost(base, small, scale, side), nothing)
+    torch.testing.assert_close(lost(base + detail, small, scale, side), nothing, atol=1e-6, rtol=0)
+    torch.testing.assert_close(lost(base - 0.1, small, scale, side), nothing + 0.1)
     assert lost(base.bfloat16(), small.bfloat16(), scale).dtype == torch.float32
 
 
@@ -152,7 +154,7 @@ def test_what_it_costs():
         latent = torch.empty(1, 16, 64, 64)
         for run in (
             lambda: on_latents(FeatureLUA(), tiny)(latent, 2),
-            lambda: on_latents(FeatureLUA(back_project=True), tiny)(latent, 2),
+            lambda: on_latents(FeatureLUA(back_project=8), tiny)(latent, 2),
             lambda: tiny.decode(torch.empty(1, 16, 128, 128)),
         ):
             with FlopCounterMode(display=False) as counter:

@@ -15,11 +15,6 @@ from lua_demo.schema import UserError
 PLACES, FINER = 4, 2
 """Features per latent cell and side: of what is read, and of what is written."""
 
-KEPT = 0.75
-"""Share of what decoding and encoding would lose of the latent that back-projection keeps: between VIF, best at a half
-to three quarters, and PSNR, best at all of it (training photos, in the spaces of SD 3 and FLUX.2).
-"""
-
 
 class FeatureLUA(
     SwinUpscaler,
@@ -41,8 +36,9 @@ class FeatureLUA(
 
     Args:
         feature_chans: channels of the features; those not named here are of `SwinUpscaler`.
-        back_project: whether `OnFeatures` ends with a step of back-projection. That pays where the tiny autoencoder
-            loses little (SD 3, FLUX.2), and costs more than it gives where it loses much (SDXL, FLUX.1).
+        back_project: side in px of the averages that `OnFeatures` corrects with a step of back-projection; 0: no such
+            step. The less the tiny autoencoder loses the finer it pays: 4 px in the spaces of SD 3 and FLUX.2, 8 px, a
+            latent's cell, in FLUX.1's; SDXL's loses too much.
     """
 
     def __init__(
@@ -55,7 +51,7 @@ class FeatureLUA(
         mlp_ratio: float = 2,
         head_num_feat: int = 64,
         scales: Sequence[int] = (2, 4),
-        back_project: bool = False,
+        back_project: int = 0,
     ):
         super().__init__(
             feature_chans * PLACES**2, embed_dim, depths, num_heads, window_size, mlp_ratio, head_num_feat, scales,
@@ -86,13 +82,13 @@ class OnFeatures(nn.Module):
 
     With `back_project`, by default as the FeatureLUA has it, one step of back-projection follows (Irani and Peleg
     1991): `tiny` decodes both latents, what the small one shows and the large one has lost is added to the picture, and
-    it is encoded again, with `KEPT` of what an encoding loses. It holds broad shading and colours to the small
-    picture's, for nine times the operations.
+    the latent changes by what that changes in the encoding. It holds broad shading and colours to the small picture's,
+    for nine times the operations.
 
     `tiny` is the tiny autoencoder of the latents' space; it is shared, not copied.
     """
 
-    def __init__(self, network: FeatureLUA, tiny: TinyAutoencoder, back_project: bool | None = None):
+    def __init__(self, network: FeatureLUA, tiny: TinyAutoencoder, back_project: int | None = None):
         super().__init__()
         self.network, self.tiny = network, tiny
         self.back_project = network.back_project if back_project is None else back_project
@@ -113,20 +109,21 @@ class OnFeatures(nn.Module):
         large = tiny.write(self.network(tiny.read(small), scale))
         if self.back_project:
             picture = tiny.decode(large).clamp(0, 1)
-            whole = (picture + lost(picture, tiny.decode(small), scale)).clamp(0, 1)
-            large = tiny.encode(whole.to(picture.dtype)) + KEPT * (large - tiny.encode(picture))
+            whole = (picture + lost(picture, tiny.decode(small), scale, self.back_project)).clamp(0, 1)
+            large = large + tiny.encode(whole.to(picture.dtype)) - tiny.encode(picture)
         return large.to(latent.dtype)
 
 
-def lost(picture: Tensor, small: Tensor, scale: int) -> Tensor:
+def lost(picture: Tensor, small: Tensor, scale: int, side: int = 0) -> Tensor:
     """What the bicubically enlarged `small`, B x 3 x h x w, shows and `picture`, `scale` times as large, does not: of
-    averages over `scale` x `scale` px, bicubically enlarged again. In float32.
+    averages over `side` x `side` px, `scale` where that is more, bicubically enlarged again. In float32.
     """
+    side = max(side, scale)
     base = F.interpolate(small.float(), scale_factor=scale, mode="bicubic").clamp(0, 1)
-    difference = F.avg_pool2d(base, scale) - F.avg_pool2d(picture.float(), scale)
-    return F.interpolate(difference, scale_factor=scale, mode="bicubic")
+    difference = F.avg_pool2d(base, side) - F.avg_pool2d(picture.float(), side)
+    return F.interpolate(difference, scale_factor=side, mode="bicubic")
 
 
-def on_latents(network: nn.Module, tiny: TinyAutoencoder | None, back_project: bool | None = None) -> nn.Module:
+def on_latents(network: nn.Module, tiny: TinyAutoencoder | None, back_project: int | None = None) -> nn.Module:
     """(latent, scale) -> larger latent, by a LUA of any kind: a FeatureLUA is put between the layers of `tiny`."""
     return OnFeatures(network, tiny, back_project) if isinstance(network, FeatureLUA) else network

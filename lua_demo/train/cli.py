@@ -87,9 +87,13 @@ def parser() -> Parser:
     )
     result.add_argument(
         "--back-project",
-        action="store_true",
-        help="lua of a published space: end with a step of back-projection through the tiny autoencoder; pays where "
-        "that loses little (SD 3, FLUX.2). Without it a LUA that --init gives for the same space stays as it is",
+        type=int,
+        default=0,
+        choices=(4, 8),
+        metavar="SIDE",
+        help="lua of a published space: end with a step of back-projection through the tiny autoencoder, of averages "
+        "over SIDE px: 4 where that loses little (SD 3, FLUX.2), 8 for FLUX.1. Without it a LUA that --init gives for "
+        "the same space stays as it is",
     )
     result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
     result.add_argument(
@@ -177,7 +181,7 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
     tiny = tiny_of(args, network)
     model, facts["start"] = start_model(args, network, tiny, crops)
     if args.back_project:
-        model = upscaler.with_back_projection(model)
+        model = upscaler.with_back_projection(model, args.back_project)
     pairs = make_pairs(args, stages, model.scales, network, crops, devices)
     facts |= {"vae": name_of(args.vae or "default"), "cached": args.cached}
     return upscaler.UpscalerTask(model, network, pairs, held_out, tiny)

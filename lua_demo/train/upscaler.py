@@ -148,15 +148,15 @@ def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
     return result
 
 
-def with_back_projection(lua: LUA | FeatureLUA) -> FeatureLUA:
-    """The same weights, with the step of back-projection.
+def with_back_projection(lua: LUA | FeatureLUA, side: int) -> FeatureLUA:
+    """The same weights, with the step of back-projection, of averages over `side` px.
 
     Raises:
         UserError: not a FeatureLUA.
     """
     if not isinstance(lua, FeatureLUA):
         raise UserError("--back-project is for a LUA between layers of a tiny autoencoder: leave it or --plain out")
-    result = FeatureLUA(**{**lua._hub_mixin_config, "back_project": True})
+    result = FeatureLUA(**{**lua._hub_mixin_config, "back_project": side})
     result.load_state_dict(lua.state_dict())
     return result
 
@@ -211,13 +211,13 @@ class UpscalerTask:
         self.model, self.pairs, self.held_out = model, pairs, held_out
         self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
         self.tiny = tiny and tiny.requires_grad_(False).to(memory_format=torch.channels_last)
-        self.mends = isinstance(model, FeatureLUA) and model.back_project
+        self.mends = model.back_project if isinstance(model, FeatureLUA) else 0
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
         """The terms that `stage` weights, averaged over the scales trained in this step."""
         device = next(self.model.parameters()).device
         self.network.to(device)
-        upscale = on_latents(self.model, self.tiny and self.tiny.to(device), back_project=False)
+        upscale = on_latents(self.model, self.tiny and self.tiny.to(device), back_project=0)
         batch = self.pairs.batch(stage.batch, stage.crop, rng, device)
         scales = self.model.scales
         if stage.draws_one_head(step):
@@ -230,7 +230,7 @@ class UpscalerTask:
                 small = self._base(latent)
                 output = self.model(small, scale) if upscaled is None else self.network.decode(upscaled)
                 missing = lost(output, small, scale)
-                mended = output + missing if self.mends else output
+                mended = output + lost(output, small, scale, self.mends) if self.mends else output
             for name in stage.weights:
                 if name in LATENT_TERMS:
                     value = LATENT_TERMS[name](upscaled, batch.target)

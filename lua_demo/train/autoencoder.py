@@ -178,6 +178,6 @@ class AutoencoderTask:
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
     def save(self, model: Together, folder: Path, facts: dict) -> None:
-        """The autoencoder in `folder`, LUA in `folder`/lua."""
-        save_with_facts(model.autoencoder, folder, facts)
-        save_with_facts(model.lua, folder / "lua", facts)
+        """The autoencoder in `folder`, LUA in `folder`/lua; in float16, whose rounding costs no digit of the cards."""
+        save_with_facts(model.autoencoder, folder, facts, torch.float16)
+        save_with_facts(model.lua, folder / "lua", facts, torch.float16)

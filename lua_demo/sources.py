@@ -140,17 +140,24 @@ def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
     if isinstance(source, Path):
         network = lua_from(source, space, weights)
         is_ours = isinstance(network, OnFeatures) and Path(weights) == WEIGHTS_DIR
-        note = SHIPPED_NOTE + (PROJECTED_NOTE if network.back_project else "") if is_ours else ""
-        return Found(network, source, note)
+        return Found(network, source, SHIPPED_NOTE + _projected_note(network) if is_ours else "")
     row, stand_in = PUBLISHED_LUA[space], Path(weights) / space / STAND_IN
     try:
         network = load_lua(source)
     except UserError as error:
         if not stand_in.is_dir():
             raise
-        note = f"the published LUA is not used, but our own small one, which is weaker: {error}"
-        return Found(lua_from(stand_in, space, weights), stand_in, note)
+        try:
+            network = lua_from(stand_in, space, weights)
+        except UserError as second:
+            raise UserError(f"{error}; nor can our own small one be used: {second}") from second
+        note = f"the published LUA is not used, but our own small one, which is weaker{_projected_note(network)}"
+        return Found(network, stand_in, f"{note}: {error}")
     return Found(DecoderReady(network, row.scaling_factor, row.shift_factor).eval(), source)
+
+
+def _projected_note(network: nn.Module) -> str:
+    return PROJECTED_NOTE if isinstance(network, OnFeatures) and network.back_project else ""
 
 
 def load_official_swinir(trained_on: str = "DF2K", folder: Path | None = None, release: str | None = None) -> nn.Module:

@@ -21,6 +21,7 @@ from lua_demo import LUA, SwinIR, load_lua, load_swinir, sources
 from lua_demo.cli import main
 from lua_demo.engine import Engine
 from lua_demo.images import to_array, to_tensor
+from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import Request, Result, UserError
 from lua_demo.sources import (
@@ -231,6 +232,9 @@ def test_the_published_lua_takes_and_gives_normalised_latents(stored, run, offli
 
 def test_the_published_lua_offline_says_so(offline_cache, tmp_path):  # noqa: F811
     refusal(lambda: find_lua("flux1", tmp_path), "vaskers5/LUA-FLUX", "go online")
+    small = FeatureLUA(embed_dim=8, depths=[2], num_heads=[2], window_size=4, head_num_feat=8)
+    small.save_pretrained(tmp_path / "flux1" / STAND_IN)
+    refusal(lambda: find_lua("flux1", tmp_path), "vaskers5/LUA-FLUX", "our own small one", "madebyollin/taef1")
 
 
 def test_our_small_lua_stands_in_for_the_published_one_and_says_so(offline_cache, toy_weights, photo, tmp_path):  # noqa: F811

@@ -11,8 +11,9 @@ from lua_demo import doctor
 from lua_demo.bases import BASES
 from lua_demo.cli import main
 from lua_demo.memory import GIB
-from lua_demo.sources import SCALES, SWINIR_FILES
+from lua_demo.sources import SCALES, STAND_IN, SWINIR_FILES
 from lua_demo.spaces import SPACES
+from lua_demo.weights import WEIGHTS_DIR
 
 
 @pytest.fixture
@@ -75,7 +76,8 @@ def test_what_is_cached_need_not_be_downloaded(machine):
     assert (found["sdxl"].weights, found["sdxl"].download_gib) == ("cached", 0.0)
     assert found["sd15"].weights == "partly cached"
     assert found["sd15"].download_gib == pytest.approx(BASES["sd15"].gib - 0.5, abs=0.06)
-    assert report.weights["LUA, flux1"] == "vaskers5/LUA-FLUX: cached"
+    stand_in = WEIGHTS_DIR / "flux1" / STAND_IN
+    assert report.weights["LUA, flux1"] == f"vaskers5/LUA-FLUX: cached; where it cannot be had {stand_in}"
     assert report.weights["tiny autoencoder, sdxl"] == "madebyollin/taesdxl: not here"
 
 

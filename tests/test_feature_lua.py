@@ -22,7 +22,7 @@ TOY = dict(embed_dim=8, depths=(2,), num_heads=(2,), window_size=4, head_num_fea
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = FeatureLUA(**TOY, back_project=4).eval()
+    network = FeatureLUA(**TOY, back_project=2).eval()
     with torch.no_grad():
         for head in network.heads.values():
             torch.nn.init.normal_(head.conv_last.weight, std=0.1)
@@ -70,7 +70,7 @@ def test_it_is_read_upscale_write_at_any_size(scale, size, network, tiny):
         torch.testing.assert_close(larger, tiny.write(network(tiny.read(latent), scale)))
 
 
-@pytest.mark.parametrize("side", [4, 8])
+@pytest.mark.parametrize("side", [1, 2, 4])
 @pytest.mark.parametrize("scale", [2, 4])
 def test_back_projection_encodes_the_picture_with_what_it_lost(scale, side, network, tiny):
     latent = torch.randn(2, 4, 3, 5)
@@ -89,7 +89,7 @@ def test_back_projection_encodes_the_picture_with_what_it_lost(scale, side, netw
         torch.testing.assert_close(on_latents(network, tiny)(latent, scale), larger)
 
 
-@pytest.mark.parametrize("scale,side", [(2, 0), (2, 4), (4, 0), (4, 8)])
+@pytest.mark.parametrize("scale,side", [(2, 1), (2, 2), (4, 1), (4, 2)])
 def test_only_what_the_small_picture_shows_can_be_lost(scale, side):
     """A uniform shift is lost whole; detail between the averages, or nothing, is not."""
     torch.manual_seed(0)
@@ -154,7 +154,7 @@ def test_what_it_costs():
         latent = torch.empty(1, 16, 64, 64)
         for run in (
             lambda: on_latents(FeatureLUA(), tiny)(latent, 2),
-            lambda: on_latents(FeatureLUA(back_project=8), tiny)(latent, 2),
+            lambda: on_latents(FeatureLUA(back_project=2), tiny)(latent, 2),
             lambda: tiny.decode(torch.empty(1, 16, 128, 128)),
         ):
             with FlopCounterMode(display=False) as counter:

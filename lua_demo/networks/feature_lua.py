@@ -36,9 +36,9 @@ class FeatureLUA(
 
     Args:
         feature_chans: channels of the features; those not named here are of `SwinUpscaler`.
-        back_project: side in px of the averages that `OnFeatures` corrects with a step of back-projection; 0: no such
-            step. The less the tiny autoencoder loses the finer it pays: 4 px in the spaces of SD 3 and FLUX.2, 8 px, a
-            latent's cell, in FLUX.1's; SDXL's loses too much.
+        back_project: side, in px of the small picture, of the averages that `OnFeatures` corrects with a step of
+            back-projection; 0: no such step. The less the tiny autoencoder loses the finer it pays: 2 px in the spaces
+            of SD 3 and FLUX.2, 4 px in FLUX.1's; SDXL's loses too much.
     """
 
     def __init__(
@@ -114,14 +114,13 @@ class OnFeatures(nn.Module):
         return large.to(latent.dtype)
 
 
-def lost(picture: Tensor, small: Tensor, scale: int, side: int = 0) -> Tensor:
+def lost(picture: Tensor, small: Tensor, scale: int, side: int = 1) -> Tensor:
     """What the bicubically enlarged `small`, B x 3 x h x w, shows and `picture`, `scale` times as large, does not: of
-    averages over `side` x `side` px, `scale` where that is more, bicubically enlarged again. In float32.
+    averages over `side` x `side` px of `small`, bicubically enlarged again. In float32.
     """
-    side = max(side, scale)
     base = F.interpolate(small.float(), scale_factor=scale, mode="bicubic").clamp(0, 1)
-    difference = F.avg_pool2d(base, side) - F.avg_pool2d(picture.float(), side)
-    return F.interpolate(difference, scale_factor=side, mode="bicubic")
+    difference = F.avg_pool2d(base, side * scale) - F.avg_pool2d(picture.float(), side * scale)
+    return F.interpolate(difference, scale_factor=side * scale, mode="bicubic")
 
 
 def on_latents(network: nn.Module, tiny: TinyAutoencoder | None, back_project: int | None = None) -> nn.Module:

@@ -89,11 +89,11 @@ def parser() -> Parser:
         "--back-project",
         type=int,
         default=0,
-        choices=(4, 8),
+        choices=(1, 2, 4),
         metavar="SIDE",
         help="lua of a published space: end with a step of back-projection through the tiny autoencoder, of averages "
-        "over SIDE px: 4 where that loses little (SD 3, FLUX.2), 8 for FLUX.1. Without it a LUA that --init gives for "
-        "the same space stays as it is",
+        "over SIDE px of the small picture: 2 where that loses little (SD 3, FLUX.2), 4 for FLUX.1. Without it a LUA "
+        "that --init gives for the same space stays as it is",
     )
     result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
     result.add_argument(

@@ -149,7 +149,7 @@ def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
 
 
 def with_back_projection(lua: LUA | FeatureLUA, side: int) -> FeatureLUA:
-    """The same weights, with the step of back-projection, of averages over `side` px.
+    """The same weights, with the step of back-projection, of averages over `side` px of the small picture.
 
     Raises:
         UserError: not a FeatureLUA.

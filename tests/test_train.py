@@ -306,7 +306,8 @@ def upscaler_task(kind, network, crops, monkeypatch):
         upscaler.new_swinir() if kind == "swinir" else upscaler.new_lua_for(None if tiny else network.latent_channels)
     )
     if kind != "swinir":
-        upscaler.fit_skips(model, network, crops, tiny, batches=2, count=4)
+        few = dict(batches=2, count=4) if tiny else {}  # its features take time
+        upscaler.fit_skips(model, network, crops, tiny, **few)
     pairs = FreshPairs(network, crops, model.scales)
     return upscaler.UpscalerTask(model, network, pairs, crops.batch(2, 64, np.random.default_rng(1)), tiny)
 

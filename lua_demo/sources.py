@@ -51,7 +51,7 @@ STAND_IN = "lua-small"
 """Folder, below a space's, of our own LUA where others published a better one: for who cannot have that."""
 
 SHIPPED_NOTE = "our own LUA, small and briefly trained on two CPU cores: softer than one trained on GPUs would be"
-PROJECTED_NOTE = "; its time includes a decode and two encodings by the tiny autoencoder, for shading and colours"
+PROJECTED_NOTE = "; its time includes two decodes and two encodings by the tiny autoencoder, for shading and colours"
 """Of those that we ship for published spaces."""
 
 

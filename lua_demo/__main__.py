@@ -2,7 +2,7 @@
 
 import sys
 
-from lua_demo.cli import main
+from lua_demo.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

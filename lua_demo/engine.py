@@ -18,21 +18,23 @@ import torch
 from torch import Tensor, nn
 
 import lua_demo
-from lua_demo import cost, decoding, generators, images, metrics
-from lua_demo.bases import BASES
-from lua_demo.cancel import raise_if_set, stops_on
-from lua_demo.catalog import METHODS_BY_KIND
-from lua_demo.latent_check import MANY_OUTSIDE, refuse_foreign, share_outside
-from lua_demo.memory import give_back, is_out_of_memory
-from lua_demo.methods import ENCODE, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Step
-from lua_demo.models import Absent, Models, decoder_role
-from lua_demo.placement import device_label, resolve_device, resolve_dtype
-from lua_demo.prompts import understand
+from lua_demo.catalog import cost
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.compositions import ENCODE, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Step
+from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.prompts import understand
+from lua_demo.machine.cancel import raise_if_set, stops_on
+from lua_demo.machine.memory import give_back, is_out_of_memory
+from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
+from lua_demo.machine.timing import Measurement, measure
+from lua_demo.models import decoding, generators
+from lua_demo.models.loaded import Absent, Models, decoder_role
+from lua_demo.paths import WEIGHTS_DIR
+from lua_demo.pictures import images, metrics
+from lua_demo.pictures.latent_check import MANY_OUTSIDE, refuse_foreign, share_outside
+from lua_demo.request.inputs import Source, beyond, check_shape, no_truth, source_of
+from lua_demo.request.validate import validated
 from lua_demo.schema import BaseLatent, Environment, Progress, Request, Result, Span, Stopped, UserError
-from lua_demo.starts import Source, beyond, check_shape, no_truth, source_of
-from lua_demo.timing import Measurement, measure
-from lua_demo.validate import validated
-from lua_demo.weights import WEIGHTS_DIR
 
 KEPT_BASES = 8
 LOCK_POLL_SECONDS = 0.1

@@ -14,13 +14,13 @@ from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import Engine
-from lua_demo.latent_check import load_statistics
 from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
-from lua_demo.spaces import SPACES
-from lua_demo.store import Store
+from lua_demo.pictures.latent_check import load_statistics
+from lua_demo.runs.store import Store
 from lua_demo.ui.page import build_demo, launch_options
 
 CHROMIUM = shutil.which("chromium")
@@ -78,7 +78,7 @@ def toy_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prompted_weights(toy_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`toy_weights` with a tiny generator beside them, whose pictures differ from prompt to prompt."""
-    from lua_demo.pipeline import new_pipeline  # diffusers takes seconds to import
+    from lua_demo.models.embedded import new_pipeline  # diffusers takes seconds to import
 
     root = tmp_path_factory.mktemp("prompted") / "weights"
     shutil.copytree(toy_weights, root)

@@ -14,13 +14,13 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from lua_demo.catalog import METHODS
-from lua_demo.cli import main
+from lua_demo.catalog.methods import METHODS
+from lua_demo.commands.main import main
 from lua_demo.engine import Engine
-from lua_demo.provenance import read_png
+from lua_demo.request.validate import validated
+from lua_demo.runs.provenance import read_png
+from lua_demo.runs.store import Store
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.store import Store
-from lua_demo.validate import validated
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADING = "## Use it from Python over HTTP"

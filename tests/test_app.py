@@ -22,13 +22,13 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from lua_demo import report
 from lua_demo.engine import Engine
-from lua_demo.latents import save_latent
-from lua_demo.provenance import read_png
+from lua_demo.pictures.latents import save_latent
+from lua_demo.report import records
+from lua_demo.report.timing import timing_html
+from lua_demo.runs.provenance import read_png
+from lua_demo.runs.store import Store
 from lua_demo.schema import BaseLatent, Environment, Request, Result, Span
-from lua_demo.store import Store
-from lua_demo.timing_view import timing_html
 from lua_demo.ui.handlers import Handlers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -252,7 +252,7 @@ def test_timing_escapes_and_shares_one_scale(photo):
     fast = Result("a", "<i>fast", picture, spans[:1], {"psnr": 30.0, "ms_ssim": None})
     slow = Result("b", "slow", picture, spans, notes=("<script>",))
     environment = Environment("cpu", "float32", {"lua": "<x>"})
-    html = timing_html(report.to_json(Request(str(photo(8, 8))), [fast, slow], environment))
+    html = timing_html(records.to_json(Request(str(photo(8, 8))), [fast, slow], environment))
     assert [part for part in ("<i>fast", "<b> 0.3", "<script>", "<x>") if part in html] == []
     assert "&lt;i&gt;fast" in html and "&lt;b&gt; 0.3" in html
     assert html.count("flex-grow:250.000") == 2  # 0.1 s of 0.4 s, in both bars

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from lua_demo.cli import main
+from lua_demo.commands.main import main
+from lua_demo.models.lua import lua_from
+from lua_demo.models.weights import load_any_lua
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.tae import TinyAutoencoder
-from lua_demo.sources import lua_from
-from lua_demo.weights import load_any_lua
 
 TOY = dict(embed_dim=12, depths=(2,), num_heads=(2,), window_size=4, head_num_feat=8)
 

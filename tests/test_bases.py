@@ -19,20 +19,20 @@ from conftest import TRUNK, drawn
 from safetensors.torch import save_file
 from tiny_bases import PIPELINES, write
 
-from lua_demo.base_model import BaseModel
-from lua_demo.bases import BASES
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.families import FAMILIES, pack, unpack
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import Engine
-from lua_demo.families import FAMILIES, pack, unpack
-from lua_demo.images import load_photo, to_array, to_tensor
-from lua_demo.memory import DROP_ENCODERS, MODEL_OFFLOAD, PLANS, RESIDENT, SEQUENTIAL_OFFLOAD
+from lua_demo.machine.memory import DROP_ENCODERS, MODEL_OFFLOAD, PLANS, RESIDENT, SEQUENTIAL_OFFLOAD
+from lua_demo.machine.placement import DTYPES
+from lua_demo.models.base_model import BaseModel
+from lua_demo.models.vaes import VAE, load_network
 from lua_demo.networks import kl
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.tae import TinyAutoencoder
-from lua_demo.placement import DTYPES
+from lua_demo.pictures.images import load_photo, to_array, to_tensor
+from lua_demo.request.settings import from_settings
 from lua_demo.schema import Progress, Request, Result, UserError
-from lua_demo.settings import from_settings
-from lua_demo.spaces import SPACES
-from lua_demo.vaes import VAE, load_network
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPT = "a lake at night"
@@ -214,7 +214,7 @@ def test_another_base_takes_the_place_of_the_one_before(engine):
 
 
 def test_photos_and_latents_in_the_space_of_a_base(engine, photo, tmp_path):
-    from lua_demo.latents import save_latent
+    from lua_demo.pictures.latents import save_latent
 
     made = results(engine, Request(str(photo(130, 100)), size=64, base="flux1-dev"))
     assert made["lua"].image.shape == (98, 128, 3) and made["swinir"].image.shape == (98, 128, 3)
@@ -263,7 +263,7 @@ def test_what_is_not_there_is_named(weights, tmp_path, monkeypatch):
 
 
 def test_pictures_are_stored_and_made_again(weights, tmp_path, capsys):
-    from lua_demo.cli import main
+    from lua_demo.commands.main import main
 
     common = ["--weights", str(weights), "--device", "cpu"]
     options = ["--base", "sdxl", "--size", "64", "--steps", "2", "--methods", "base,lua", "--prompt", PROMPT]
@@ -312,10 +312,10 @@ class Gate(BaseHTTPRequestHandler):
 ASKING = """
 from pathlib import Path
 import torch
-from lua_demo.base_model import BaseModel
-from lua_demo.bases import BASES
-from lua_demo.memory import RESIDENT
-from lua_demo.models import Models
+from lua_demo.models.base_model import BaseModel
+from lua_demo.catalog.bases import BASES
+from lua_demo.machine.memory import RESIDENT
+from lua_demo.models.loaded import Models
 from lua_demo.schema import Request, UserError
 row = BASES["sd35-medium"]
 cpu = torch.device("cpu")

@@ -14,8 +14,8 @@ from conftest import picture
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from lua_demo import batch
-from lua_demo.cli import main
+from lua_demo.commands.main import main
+from lua_demo.runs import batch
 from lua_demo.schema import Progress, Request, Stopped, UserError
 
 FILES = ["base.png", "latent.safetensors", "lua.png", "results.json"]

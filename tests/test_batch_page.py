@@ -16,8 +16,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from lua_demo.engine import Engine
+from lua_demo.runs.store import Store
 from lua_demo.schema import Request, Result
-from lua_demo.store import Store
 from lua_demo.ui.batch import MAX_ITEMS, Batches
 
 METHODS = ["base", "lua"]

@@ -11,12 +11,13 @@ from PIL import Image
 from torch import nn
 
 from lua_demo import LUA, SwinIR
-from lua_demo.bench import cli, cpu, gpu, networks, paths, plot, text
+from lua_demo.bench import cpu, gpu, networks, paths, plot, text
 from lua_demo.bench.ceilings import Ceiling, ceilings
 from lua_demo.bench.clock import Timing, interleaved
 from lua_demo.bench.counts import count, work
 from lua_demo.bench.goals import CPU, GPU, Goal, Row
 from lua_demo.bench.reference import Reference, build_mask
+from lua_demo.commands import bench as bench_command
 
 CPU_DEVICE = torch.device("cpu")
 TOY = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 2), window_size=4, head_num_feat=8, scales=(2, 4))
@@ -163,7 +164,7 @@ def test_scale_plot_and_json(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(plot, "SIZES", (8, 16))
     monkeypatch.setattr(plot, "BATCHES", (1,))
     picture, numbers = tmp_path / "a" / "scale.png", tmp_path / "scale.json"
-    assert cli.main(["--device", "cpu", "--scale-plot", str(picture), "--json", str(numbers)]) == 0
+    assert bench_command.main(["--device", "cpu", "--scale-plot", str(picture), "--json", str(numbers)]) == 0
     document = json.loads(numbers.read_text())
     assert [(p["side"], p["scale"]) for p in document["scale"]["by_side"]] == [(8, 2), (16, 2), (8, 4), (16, 4)]
     assert all(p["seconds"] > 0 and p["peak_bytes"] > 0 for p in document["scale"]["by_side"])

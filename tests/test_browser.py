@@ -13,8 +13,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from lua_demo.engine import Engine
+from lua_demo.runs.store import Store
 from lua_demo.schema import Request, Result
-from lua_demo.store import Store
 
 pytestmark = pytest.mark.browser
 METHODS = ("base", "lua", "swinir", "bicubic", "native")

@@ -17,11 +17,12 @@ from conftest import CHANNELS, TRUNK, picture
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from lua_demo import cli, store
-from lua_demo.cli import main
+from lua_demo.commands import main as command_line
+from lua_demo.commands.main import main
 from lua_demo.engine import Engine
 from lua_demo.networks.lua import LUA
-from lua_demo.report import METRICS
+from lua_demo.report.records import METRICS
+from lua_demo.runs import store
 from lua_demo.schema import Request, Result
 
 
@@ -113,7 +114,7 @@ def test_latent_refusals(compare, tmp_path, photo, capsys):
 def test_pin_writes_a_run_that_the_page_can_open(compare, tmp_path, photo, monkeypatch, capsys):
     shelf = store.Store(tmp_path / "unused", pinned=tmp_path / "runs")
     monkeypatch.setattr(store, "PINNED", tmp_path / "runs")
-    monkeypatch.setattr(cli.store, "Store", lambda folder: shelf)
+    monkeypatch.setattr(command_line.store, "Store", lambda folder: shelf)
     argv = [*compare[:-2], "--image", str(photo(100, 80)), "--methods", "base,lua"]
     assert main([*argv, "--pin", "lake"]) == 0
     assert str(tmp_path / "runs" / "lake") in capsys.readouterr().out

@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lua_demo.devices import Devices, join
+from lua_demo.machine.devices import Devices, join
 
 PROGRAM = """
 import json, sys
 import numpy as np, torch
 from torch import nn
-from lua_demo.devices import join
+from lua_demo.machine.devices import join
 from lua_demo.train.loop import Settings, Stage, train
 
 class Task:
@@ -118,8 +118,8 @@ def test_scenes_are_shared(tmp_path):
     """Each process renders its own; on a base of a few pixels that takes no time."""
     program = tmp_path / "program.py"
     program.write_text(
-        "import json\nfrom lua_demo.devices import join\nfrom lua_demo.engine import Engine\n"
-        "from lua_demo.evaluate import evaluate_scenes\ndevices = join('cpu')\n"
+        "import json\nfrom lua_demo.machine.devices import join\nfrom lua_demo.engine import Engine\n"
+        "from lua_demo.commands.evaluate import evaluate_scenes\ndevices = join('cpu')\n"
         "made = evaluate_scenes(Engine('cpu'), 3, (2,), ('base',), base=32, devices=devices)\n"
         "print(json.dumps([made.images, made.mean(2, 'base', 'psnr')]))\n"
     )

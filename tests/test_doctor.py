@@ -7,13 +7,14 @@ import shutil
 
 import pytest
 
-from lua_demo import doctor
-from lua_demo.bases import BASES
-from lua_demo.cli import main
-from lua_demo.memory import GIB
-from lua_demo.sources import SCALES, STAND_IN, SWINIR_FILES
-from lua_demo.spaces import SPACES
-from lua_demo.weights import WEIGHTS_DIR
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.spaces import SPACES
+from lua_demo.commands import doctor
+from lua_demo.commands.main import main
+from lua_demo.machine.memory import GIB
+from lua_demo.models.lua import STAND_IN
+from lua_demo.models.pixel_upscalers import SCALES, SWINIR_FILES
+from lua_demo.paths import WEIGHTS_DIR
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def machine(tmp_path, monkeypatch):
     hub = tmp_path / "hub"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
     monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(hub), raising=False)
-    monkeypatch.setattr("lua_demo.doctor.get_token", lambda: None)
+    monkeypatch.setattr("lua_demo.commands.doctor.get_token", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def cached(repository: str, size: int) -> None:
@@ -44,7 +45,7 @@ def states(report: doctor.Report) -> dict[str, doctor.BaseState]:
 
 
 def test_every_base_is_told_and_why(machine, monkeypatch, capsys):
-    monkeypatch.setattr("lua_demo.memory.free_bytes", lambda device: 16 * GIB)
+    monkeypatch.setattr("lua_demo.machine.memory.free_bytes", lambda device: 16 * GIB)
     report = doctor.examine("cpu")
     found = states(report)
     assert list(found) == list(BASES)
@@ -61,7 +62,7 @@ def test_every_base_is_told_and_why(machine, monkeypatch, capsys):
 def test_more_memory_runs_more(machine, monkeypatch):
     counts = []
     for gigabytes in (1, 16, 40, 400):
-        monkeypatch.setattr("lua_demo.memory.free_bytes", lambda device, there=gigabytes: there * GIB)
+        monkeypatch.setattr("lua_demo.machine.memory.free_bytes", lambda device, there=gigabytes: there * GIB)
         counts.append(sum(base.runs for base in doctor.examine("cpu").bases if base.base != "embedded"))
     assert counts[0] == 0 and counts == sorted(set(counts)) and counts[-1] == len(BASES) - 1
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lua_demo import evaluate
-from lua_demo.catalog import LOADERS
+from lua_demo.catalog.spaces import SPACES
+from lua_demo.commands import evaluate
 from lua_demo.engine import Engine
-from lua_demo.images import list_images
-from lua_demo.spaces import SPACES
-from lua_demo.weights import WEIGHTS_DIR, load_autoencoder, load_lua, load_swinir
+from lua_demo.models.loaders import LOADERS
+from lua_demo.models.weights import load_autoencoder, load_lua, load_swinir
+from lua_demo.paths import WEIGHTS_DIR
+from lua_demo.pictures.images import list_images
 
 KODAK = Path(__file__).resolve().parents[2] / "shared" / "data" / "kodak"
 EMBEDDED = WEIGHTS_DIR / "embedded"
@@ -72,7 +73,7 @@ SAMPLE = """
 import sys
 import torch
 from safetensors.torch import save_file
-from lua_demo.generators import load_generator
+from lua_demo.models.generators import load_generator
 torch.set_num_threads(int(sys.argv[1]))
 with torch.inference_mode():
     latent = load_generator(sys.argv[2])("the sea at sunset, sun ahead", (256, 256), 16, 3.0, 7)[0]

@@ -13,12 +13,13 @@ from conftest import picture
 from PIL import Image
 from torch.nn import functional as F
 
-from lua_demo import images
-from lua_demo.catalog import LOADERS, METHODS, PUBLISHED, WEIGHTLESS
+from lua_demo.catalog.methods import METHODS
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import KEPT_BASES, Engine
+from lua_demo.models.loaders import LOADERS, PUBLISHED, WEIGHTLESS
+from lua_demo.models.weights import load_autoencoder, load_lua, load_swinir
+from lua_demo.pictures import images
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
-from lua_demo.spaces import SPACES
-from lua_demo.weights import load_autoencoder, load_lua, load_swinir
 
 EVERYTHING = tuple(key for key in METHODS if key != "swinir-official")  # which test_sources runs
 

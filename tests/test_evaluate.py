@@ -10,16 +10,16 @@ from conftest import TRUNK, picture
 from PIL import Image
 from safetensors.torch import save_file
 
-from lua_demo import metrics
-from lua_demo.catalog import METHODS
-from lua_demo.cli import main
-from lua_demo.evaluate import evaluate, evaluate_scenes, seams, to_markdown
-from lua_demo.images import enlarge
+from lua_demo.catalog.methods import METHODS
+from lua_demo.commands.evaluate import evaluate, evaluate_scenes, seams, to_markdown
+from lua_demo.commands.main import main
+from lua_demo.commands.sheet import GAP, HEADER, busiest
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.tae import TinyAutoencoder
-from lua_demo.scenes.cli import write_picture
+from lua_demo.pictures import metrics
+from lua_demo.pictures.images import enlarge
+from lua_demo.scenes.corpus import write_picture
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.sheets import GAP, HEADER, busiest
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_scenes_are_rendered_at_the_size_of_the_truth(engine, monkeypatch):
         write_picture(scene, size, path)
         rendered.append(np.asarray(Image.open(path)))
 
-    monkeypatch.setattr("lua_demo.evaluate.write_picture", spy)
+    monkeypatch.setattr("lua_demo.commands.evaluate.write_picture", spy)
     result = evaluate_scenes(engine, 2, (2, 4), ("base", "lua"), base=32)
     assert [picture.shape[0] for picture in rendered] == [64, 64, 128, 128]
     assert result.crop is None and result.to_json()["averages"][4]["lua"]["psnr"] > 5

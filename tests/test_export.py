@@ -15,12 +15,14 @@ from conftest import picture
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from lua_demo import export, images, report
-from lua_demo.export import BAND, MARGIN
-from lua_demo.latents import load_latent, save_latent
-from lua_demo.provenance import read_png
+from lua_demo.pictures import images
+from lua_demo.pictures.latents import load_latent, save_latent
+from lua_demo.report import records
+from lua_demo.runs import export
+from lua_demo.runs.export import BAND, MARGIN
+from lua_demo.runs.provenance import read_png
+from lua_demo.runs.store import Run, Store, read_run
 from lua_demo.schema import BaseLatent, Environment, Request, Result, Span, UserError
-from lua_demo.store import Run, Store, read_run
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&<!--"
@@ -55,7 +57,7 @@ def run(tmp_path, arrays) -> Run:
     for key, array in arrays.items():
         images.save_display(array, draft / f"{key}.webp")
     save_latent(draft / "latent.safetensors", BaseLatent(np.zeros((16, 6, 8), np.float32), "embedded", (60, 45)))
-    return shelf.finish(draft, report.to_json(request, results, environment), source)
+    return shelf.finish(draft, records.to_json(request, results, environment), source)
 
 
 class Elements(HTMLParser):
@@ -196,7 +198,7 @@ def test_blink_refuses_what_is_not_there(run):
 
 
 def test_without_pictures(tmp_path, photo):
-    document = report.to_json(Request(str(photo(20, 20))), [], Environment("cpu", "float32"))
+    document = records.to_json(Request(str(photo(20, 20))), [], Environment("cpu", "float32"))
     empty = Run("", tmp_path, document)
     assert [name for name, _ in export.offers(empty)] == ["results.json"]
     with pytest.raises(UserError, match="no pictures"):

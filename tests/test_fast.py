@@ -12,13 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lua_demo import LUA, SwinIR, load_lua
+from lua_demo.models.pixel_upscalers import ByScale
+from lua_demo.models.upscalers import Fast, fast
+from lua_demo.models.vaes import VAE
+from lua_demo.models.weights import load_autoencoder
 from lua_demo.networks import windows
 from lua_demo.networks.fast import Graph, accelerate
 from lua_demo.networks.linear import Linear, onednn_takes
-from lua_demo.sources import ByScale
-from lua_demo.upscalers import Fast, fast
-from lua_demo.vaes import VAE
-from lua_demo.weights import WEIGHTS_DIR, load_autoencoder
+from lua_demo.paths import WEIGHTS_DIR
 
 GOLDEN = Path(__file__).parent / "golden"
 ODD_HEADS = dict(embed_dim=60, depths=(2, 2), num_heads=(2, 2), window_size=4, head_num_feat=8, scales=(2, 4))

@@ -8,13 +8,13 @@ from safetensors.torch import load_file, save_file
 
 from lua_demo import load_lua
 from lua_demo.engine import Engine
+from lua_demo.models.lua import find_lua, lua_from
+from lua_demo.models.upscalers import Fast, fast
+from lua_demo.models.vaes import load_tiny, tiny_source
+from lua_demo.models.weights import load_any_lua, load_swinir
 from lua_demo.networks.feature_lua import FeatureLUA, OnFeatures, lost, on_latents
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.sources import find_lua, lua_from
-from lua_demo.upscalers import Fast, fast
-from lua_demo.vaes import load_tiny, tiny_source
-from lua_demo.weights import load_any_lua, load_swinir
 
 TOY = dict(embed_dim=8, depths=(2,), num_heads=(2,), window_size=4, head_num_feat=8)
 

@@ -108,11 +108,11 @@ def test_what_is_pushed_is_loaded_by_its_id(hub, tmp_path):
 ASKING = """
 import sys
 from lua_demo.schema import UserError
-from lua_demo.base_model import BaseModel
-from lua_demo.bases import BASES
-from lua_demo.memory import RESIDENT
-from lua_demo.sources import find_lua
-from lua_demo.vaes import load_network
+from lua_demo.models.base_model import BaseModel
+from lua_demo.catalog.bases import BASES
+from lua_demo.machine.memory import RESIDENT
+from lua_demo.models.lua import find_lua
+from lua_demo.models.vaes import load_network
 import torch
 calls = []
 sys.addaudithook(lambda event, args: calls.append(args) if event == "socket.connect" and args[1][1] == 9 else None)
@@ -130,7 +130,7 @@ for work in (
 """
 
 GETTING = """
-from lua_demo.weights import hub_file
+from lua_demo.models.weights import hub_file
 print(hub_file("somebody/toy", "file.bin").read_bytes().decode())
 """
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import picture
 from PIL import Image, ImageCms
 
-from lua_demo import images
+from lua_demo.pictures import images
 from lua_demo.schema import UserError
 
 

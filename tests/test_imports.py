@@ -12,56 +12,37 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "lua_demo"
 
-# Modules (or packages) by height; each may import those below it, and those of its own row.
-LAYERS = [
-    {"schema"},
-    {
-        "arguments",
-        "bases",
-        "families",
-        "methods",
-        "timing",
-        "cancel",
-        "devices",
-        "images",
-        "placement",
-        "prompts",
-        "spaces",
-        "latents",
-        "latent_check",
-        "store",
-        "viewer_files",
-        "votes",
-    },
-    {"cost", "memory"},
-    {"networks"},
-    {"weights"},
-    {"", "scenes"},
-    {"pipeline"},
-    {"generators", "vaes", "upscalers", "metrics", "sources"},
-    {"base_model", "decoding"},
-    {"catalog"},
-    {"models", "starts"},
-    {"validate", "settings", "train"},
-    {"engine"},
-    {"report"},
-    {"claims"},
-    {"booth", "outputs", "provenance", "timing_view"},
-    {"evaluate", "export", "judge", "recreate", "table"},
-    {"batch", "bench", "doctor", "sheets", "upscale"},
-    {"cli", "ui"},
-    {"__main__"},
-]
-HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+# The rooms of the house, from the ground up: modules and folders of the package. Each imports those before it only.
+ROOMS = (
+    "paths",  # where the data files lie
+    "schema",  # the plain values that cross every boundary
+    "catalog",  # what can run, as tables: data only
+    "machine",  # devices, memory, timing, stopping, arguments
+    "pictures",  # images, latents, metrics
+    "networks",  # nn.Modules only
+    "scenes",  # the renderer
+    "models",  # networks with their weights
+    "request",  # a request: checked, resolved
+    "train",
+    "report",  # results as records, claims, HTML
+    "engine",  # runs a comparison
+    "runs",  # comparisons that are kept
+    "bench",
+    "commands",
+    "ui",
+    "__main__",
+)
+HEIGHT = {name: height for height, name in enumerate(ROOMS)}
+NO_TORCH = ("paths", "schema", "catalog", "request.validate", "request.settings")
+AT_THE_ROOT = 12
 
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def layer_of(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "" if first == "__init__" else first
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:
@@ -78,39 +59,72 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def own_layers(path: Path) -> set[str]:
-    """The layers of our package that `path` imports."""
-    found = set()
-    for name in imported(path):
-        parts = name.split(".")
-        if parts[0] == "lua_demo":
-            found.add(parts[1] if len(parts) > 1 and parts[1] in HEIGHT else "")
-    return found
+def own_rooms(path: Path) -> set[str]:
+    """The rooms of our package that `path` imports; the package itself, which imports nothing before use, is none."""
+    parts = [name.split(".") for name in imported(path)]
+    return {names[1] for names in parts if names[0] == "lua_demo" and len(names) > 1} & HEIGHT.keys()
 
 
-def test_every_module_has_a_layer():
-    assert {layer_of(path) for path in modules()} <= HEIGHT.keys()
+def test_every_module_is_in_a_room():
+    assert {room_of(path) for path in modules()} == {*ROOMS, "__init__"}
+
+
+def test_few_modules_at_the_root():
+    assert len(list(PACKAGE.glob("*.py"))) <= AT_THE_ROOT
 
 
 def test_the_walk_sees_imports():
-    assert {"engine", "catalog", "report"} <= own_layers(PACKAGE / "cli.py")
+    assert {"engine", "catalog", "report"} <= own_rooms(PACKAGE / "commands" / "main.py")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if room_of(path) != "__init__"], ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_point_down(path):
-    own = layer_of(path)
-    # `train` hangs off the command line only by name, and knows no more than the catalog.
-    up = {name for name in own_layers(path) if HEIGHT[name] > HEIGHT[own] or (own == "train" and name == "engine")}
+    own = room_of(path)
+    up = {name for name in own_rooms(path) if HEIGHT[name] > HEIGHT[own]}
     assert not up, f"{path.name} imports {sorted(up)}"
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if layer_of(p) != "ui"], ids=lambda p: p.name)
+def test_no_module_imports_itself_in_a_circle():
+    """Inside the rooms, too."""
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in modules()
+    }
+    edges = {
+        name: {
+            target
+            for entry in imported(path)
+            for target in (entry, entry.rpartition(".")[0])
+            if target in names and target != name and names[target].name != "__init__.py"
+        }
+        for name, path in names.items()
+        if path.name != "__init__.py"
+    }
+    while leaves := {name for name, targets in edges.items() if not targets & edges.keys()}:
+        edges = {name: targets for name, targets in edges.items() if name not in leaves}
+    assert not edges, f"modules that import each other in a circle, or what leads there: {sorted(edges)}"
+
+
+@pytest.mark.parametrize("name", NO_TORCH)
+def test_the_tables_need_no_torch(name):
+    """In a process of its own: torch, diffusers and gradio take seconds to import."""
+    modules_of = [f"lua_demo.{name}"]
+    if (PACKAGE / name).is_dir():
+        modules_of = [f"lua_demo.{name}.{path.stem}" for path in (PACKAGE / name).glob("[a-z]*.py")]
+    program = f"import sys, {', '.join(modules_of)}\nprint(*{{'torch', 'diffusers', 'gradio'}} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_what_the_readme_advertises_is_importable_from_the_package():
+    program = "import lua_demo\nfor name in lua_demo.__all__: assert getattr(lua_demo, name).__module__, name"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room_of(p) != "ui"], ids=lambda p: p.name)
 def test_only_the_ui_imports_gradio(path):
     assert not {name for name in imported(path) if name.split(".")[0] in ("gradio", "spaces")}
-
-
-def test_schema_needs_neither_torch_nor_gradio():
-    assert not {name.split(".")[0] for name in imported(PACKAGE / "schema.py")} & {"torch", "gradio", "lua_demo"}
 
 
 def test_import_touches_no_device_no_weights_and_no_environment(tmp_path):
@@ -124,7 +138,7 @@ def watch(event, args):
         opened.append((event, args))
 sys.addaudithook(watch)
 before, threads = dict(os.environ), torch.get_num_threads()
-import lua_demo, lua_demo.cli, lua_demo.engine, lua_demo.evaluate
+import lua_demo, lua_demo.commands.main, lua_demo.engine, lua_demo.commands.evaluate
 assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
 assert not torch.cuda.is_initialized() and torch.get_num_threads() == threads
 assert not opened, opened

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lua_demo.cli import main
-from lua_demo.judge import (
+from lua_demo.commands.judge import (
     ATTRIBUTES,
     Classifier,
     attributes,
@@ -17,9 +16,10 @@ from lua_demo.judge import (
     train_classifier,
     varied,
 )
-from lua_demo.pipeline import new_pipeline
+from lua_demo.commands.main import main
+from lua_demo.models.embedded import new_pipeline
 from lua_demo.scenes import Scene
-from lua_demo.scenes.cli import scenes, write_corpus
+from lua_demo.scenes.corpus import scenes, write_corpus
 
 
 def test_attributes_of_a_scene_and_of_its_mirror_image():

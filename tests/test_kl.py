@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lua_demo.decoding import _tiled, decode
 from lua_demo.engine import Engine
+from lua_demo.models.decoding import _tiled, decode
+from lua_demo.models.vaes import VAE, KLAutoencoder, load_network
 from lua_demo.networks import kl, strips
 from lua_demo.networks.kl import fast_decode
 from lua_demo.schema import Result, UserError
-from lua_demo.vaes import VAE, KLAutoencoder, load_network
 
 TINY = dict(
     block_out_channels=(8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=4,

@@ -9,8 +9,13 @@ import torch
 from conftest import CHANNELS, TRUNK, drawn
 from PIL import Image
 
-from lua_demo.images import list_images, load_photo, to_tensor
-from lua_demo.latent_check import (
+from lua_demo.catalog.spaces import SPACES
+from lua_demo.models.upscalers import bicubic
+from lua_demo.models.vaes import VAE, load_network
+from lua_demo.networks.lua import LUA
+from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.pictures.images import list_images, load_photo, to_tensor
+from lua_demo.pictures.latent_check import (
     RANGE,
     SOFTNESS,
     STATISTICS,
@@ -22,15 +27,10 @@ from lua_demo.latent_check import (
     save_statistics,
     soft_bound,
 )
-from lua_demo.latents import save_latent
-from lua_demo.networks.lua import LUA
-from lua_demo.networks.tae import TinyAutoencoder
-from lua_demo.report import rows
+from lua_demo.pictures.latents import save_latent
+from lua_demo.report.records import rows
 from lua_demo.schema import BaseLatent, Request, Result, UserError
-from lua_demo.spaces import SPACES
 from lua_demo.train import statistics
-from lua_demo.upscalers import bicubic
-from lua_demo.vaes import VAE, load_network
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PAIRS = [(a, b) for a in SPACES for b in SPACES if a != b]

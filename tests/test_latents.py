@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lua_demo import latents
-from lua_demo.latents import load_latent, save_latent
+from lua_demo.pictures import latents
+from lua_demo.pictures.latents import load_latent, save_latent
 from lua_demo.schema import BaseLatent, Request, Result, UserError
 
 METADATA = {"convention": "normalised", "version": "1", "space": "embedded", "width": "64", "height": "48"}

@@ -12,11 +12,11 @@ from diffusers import AutoencoderKL
 from test_bases import asked, engine, results, weights  # noqa: F401  fixtures
 from tiny_bases import KL
 
-from lua_demo import cost, decoding, memory
-from lua_demo.bases import BASES
-from lua_demo.decoding import decode
+from lua_demo.catalog import cost
+from lua_demo.catalog.bases import BASES
 from lua_demo.engine import Engine
-from lua_demo.memory import (
+from lua_demo.machine import memory
+from lua_demo.machine.memory import (
     DROP_ENCODERS,
     GIB,
     MODEL_OFFLOAD,
@@ -28,8 +28,10 @@ from lua_demo.memory import (
     need,
     slower,
 )
+from lua_demo.models import decoding
+from lua_demo.models.decoding import decode
+from lua_demo.models.vaes import VAE, KLAutoencoder
 from lua_demo.schema import Result
-from lua_demo.vaes import VAE, KLAutoencoder
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import picture
 
-from lua_demo import metrics
+from lua_demo.pictures import metrics
 
 
 def flat(value, side: int = 64) -> np.ndarray:

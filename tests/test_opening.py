@@ -8,10 +8,13 @@ import pytest
 from conftest import picture
 from starlette.datastructures import QueryParams
 
-from lua_demo import export, images, report
-from lua_demo.latents import save_latent
+from lua_demo.paths import EXAMPLES
+from lua_demo.pictures import images
+from lua_demo.pictures.latents import save_latent
+from lua_demo.report import records
+from lua_demo.runs import export
+from lua_demo.runs.store import Store
 from lua_demo.schema import BaseLatent, Environment, Request, Result, Span
-from lua_demo.store import EXAMPLES, Store
 from lua_demo.ui.opening import Opening, initial
 
 CONTROLS = (
@@ -27,7 +30,7 @@ def document_of(request: Request) -> dict:
         Result("lua", "LUA", picture(80, 60), (Span("encode", 0.1, 1),)),
         Result("native", "N", None, skipped="small"),
     ]
-    return report.to_json(request, results, ENVIRONMENT)
+    return records.to_json(request, results, ENVIRONMENT)
 
 
 def write(shelf: Store, request: Request, folder=None):

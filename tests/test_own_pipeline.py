@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from test_weights import GOLDEN, cache, offline_cache  # noqa: F401  a fixture
 
 from lua_demo import load_lua
-from lua_demo.families import unpack
+from lua_demo.catalog.families import unpack
+from lua_demo.models.weights import load_any_lua
 from lua_demo.networks.tae import TinyAutoencoder
-from lua_demo.weights import WEIGHTS_DIR, load_any_lua
+from lua_demo.paths import WEIGHTS_DIR
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 

@@ -7,13 +7,13 @@ import torch
 from conftest import CHANNELS, toy_autoencoder
 from PIL import Image
 
+from lua_demo.catalog.prompts import understand
+from lua_demo.commands.train import main
+from lua_demo.models.embedded import EmbeddedPipeline, new_pipeline
 from lua_demo.networks.denoiser import Denoiser, Detail, rotations, turned
-from lua_demo.pipeline import EmbeddedPipeline, new_pipeline
-from lua_demo.prompts import understand
 from lua_demo.scenes import captions
-from lua_demo.scenes.cli import scenes, write_corpus
+from lua_demo.scenes.corpus import scenes, write_corpus
 from lua_demo.schema import UserError
-from lua_demo.train.cli import main
 from lua_demo.train.generator import STAGES, Corpus, GeneratorTask, times, worded
 from lua_demo.train.loop import Settings, Stage, train
 

@@ -17,14 +17,14 @@ from playwright.sync_api import Page, expect
 from test_app import form
 from test_browser import expect_state, overflow, shared_run
 
-from lua_demo import export
-from lua_demo.catalog import PROMPT_METHODS
+from lua_demo.catalog.methods import PROMPT_METHODS
+from lua_demo.catalog.prompts import EXAMPLES, VOCABULARY, WORDS, understand
 from lua_demo.engine import Engine
-from lua_demo.prompts import EXAMPLES, VOCABULARY, WORDS, understand
-from lua_demo.provenance import read_png
-from lua_demo.recreate import recreate
+from lua_demo.runs import export
+from lua_demo.runs.provenance import read_png
+from lua_demo.runs.recreate import recreate
+from lua_demo.runs.store import Store
 from lua_demo.schema import Request, Result
-from lua_demo.store import Store
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.share import download_name
 

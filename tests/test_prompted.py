@@ -6,10 +6,10 @@ import threading
 import numpy as np
 import pytest
 
-from lua_demo.cli import main
+from lua_demo.commands.main import main
 from lua_demo.engine import Engine
-from lua_demo.generators import picture_size
-from lua_demo.images import load_photo
+from lua_demo.models.generators import picture_size
+from lua_demo.pictures.images import load_photo
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 
 PROMPT = Request(prompt="a lake at night with a dragon", size=64, steps=3, methods=("base", "lua", "native"))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lua_demo.prompts import EXAMPLES, FILLERS, SYNONYMS, VOCABULARY, WORDS, understand
+from lua_demo.catalog.prompts import EXAMPLES, FILLERS, SYNONYMS, VOCABULARY, WORDS, understand
 from lua_demo.scenes import captions, sample_scene
 
 

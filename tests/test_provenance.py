@@ -12,9 +12,11 @@ import pytest
 from conftest import picture
 from PIL import Image
 
-from lua_demo import images, provenance, report
-from lua_demo.catalog import METHODS_BY_KIND
-from lua_demo.provenance import read_png
+from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.pictures import images
+from lua_demo.report import records
+from lua_demo.runs import provenance
+from lua_demo.runs.provenance import read_png
 from lua_demo.schema import Environment, Request, Result, UserError
 
 ENVIRONMENT = Environment("cpu (toy)", "float32", {"lua": "embedded/lua (abc)"}, {"torch": "2.13"})
@@ -24,7 +26,7 @@ ENVIRONMENT = Environment("cpu (toy)", "float32", {"lua": "embedded/lua (abc)"},
 def content(photo) -> dict:
     result = Result("lua", "LUA", picture(80, 60))
     request = Request(str(photo(40, 30)), 4, 40, ("lua", "native"), seed=5)
-    return json.loads(report.png_metadata(report.to_json(request, [result], ENVIRONMENT), "lua")["lua_demo"])
+    return json.loads(records.png_metadata(records.to_json(request, [result], ENVIRONMENT), "lua")["lua_demo"])
 
 
 @pytest.fixture
@@ -140,8 +142,8 @@ def test_settings_are_checked_as_everywhere(content, png):
 
 def test_a_prompt_comes_back_with_its_settings(png):
     request = Request(prompt="a lake at night", seed=5, steps=7, methods=("lua", "native"))
-    document = report.to_json(request, [Result("native", "N", picture(80, 60))], ENVIRONMENT)
-    text = report.png_metadata(document, "native")["lua_demo"]
+    document = records.to_json(request, [Result("native", "N", picture(80, 60))], ENVIRONMENT)
+    text = records.png_metadata(document, "native")["lua_demo"]
     made = read_png(png(text))
     assert made.request == request and (made.kind, made.file, made.method) == ("prompt", "", "native")
     for wrong in ({"kind": "photo"}, {"kind": "magic"}):

@@ -11,16 +11,17 @@ from test_own_pipeline import in_diffusers_layout
 from test_weights import cache, offline_cache  # noqa: F401  a fixture
 from torch.nn import functional as F
 
-from lua_demo import metrics
-from lua_demo.images import load_photo, to_array, to_tensor
+from lua_demo.catalog.spaces import SPACES
+from lua_demo.models.lua import PROJECTED_NOTE, PUBLISHED_LUA, SHIPPED_NOTE, STAND_IN, find_lua, lua_from, lua_source
+from lua_demo.models.vaes import load_tiny
+from lua_demo.models.weights import load_any_lua
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.paths import WEIGHTS_DIR
+from lua_demo.pictures import metrics
+from lua_demo.pictures.images import load_photo, to_array, to_tensor
 from lua_demo.schema import UserError
-from lua_demo.sources import PROJECTED_NOTE, PUBLISHED_LUA, SHIPPED_NOTE, STAND_IN, find_lua, lua_from, lua_source
-from lua_demo.spaces import SPACES
 from lua_demo.train.data import shrink
-from lua_demo.vaes import load_tiny
-from lua_demo.weights import WEIGHTS_DIR, load_any_lua
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 KEPT = {

@@ -11,20 +11,21 @@ import pytest
 from conftest import picture
 from PIL import Image
 
-from lua_demo import images, report
 from lua_demo.engine import Engine
-from lua_demo.latents import save_latent
-from lua_demo.recreate import compare_pixels, recreate
+from lua_demo.pictures import images
+from lua_demo.pictures.latents import save_latent
+from lua_demo.report import records
+from lua_demo.runs.recreate import compare_pixels, recreate
+from lua_demo.runs.store import Store
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.store import Store
 
 
 def results_of(engine: Engine, request: Request, folder) -> dict[str, Result]:
     """Compare, and write each picture as the command line does."""
     results = [event for event in engine.compare(request) if isinstance(event, Result)]
-    document = report.to_json(request, results, engine.environment())
+    document = records.to_json(request, results, engine.environment())
     for result in results:
-        images.save_png(result.image, folder / f"{result.method}.png", report.png_metadata(document, result.method))
+        images.save_png(result.image, folder / f"{result.method}.png", records.png_metadata(document, result.method))
     return {result.method: result for result in results}
 
 
@@ -61,7 +62,7 @@ def test_the_source_is_found_beside_the_picture(made, engine, nothing):
 def test_the_source_is_found_in_the_store(made, engine, tmp_path):
     folder, source = made
     shelf = Store(tmp_path / "shelf", pinned=None)
-    run = shelf.finish(shelf.draft(), report.to_json(Request(str(source)), [], engine.environment()), source)
+    run = shelf.finish(shelf.draft(), records.to_json(Request(str(source)), [], engine.environment()), source)
     assert recreate(folder / "lua.png", engine, shelf).source == str(run.source) != str(source)
 
 

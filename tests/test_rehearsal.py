@@ -12,12 +12,13 @@ import pytest
 import torch
 from tiny_bases import PIPELINES
 
-from lua_demo import memory
-from lua_demo.bases import BASES
-from lua_demo.bench import cli, rehearsal
+from lua_demo.bench import rehearsal
 from lua_demo.bench.architectures import ARCHITECTURES, TOKENIZERS, Part
-from lua_demo.families import FAMILIES
-from lua_demo.memory import GIB
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.families import FAMILIES
+from lua_demo.commands import bench as bench_command
+from lua_demo.machine import memory
+from lua_demo.machine.memory import GIB
 from lua_demo.schema import UserError
 
 CPU, WIDE = torch.device("cpu"), torch.float32
@@ -63,7 +64,7 @@ def test_every_family_goes_all_the_way(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 200 * GIB)  # the table's numbers decide, of the real ones
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=200 * GIB))
     out = tmp_path / "out.json"
-    assert cli.main(["--rehearse", *PIPELINES, "--size", "64", "--steps", "2", "--json", str(out)]) == 0
+    assert bench_command.main(["--rehearse", *PIPELINES, "--size", "64", "--steps", "2", "--json", str(out)]) == 0
     found = {done["base"]: done for done in json.loads(out.read_text())["rehearsals"]}
     assert found.keys() == PIPELINES.keys()
     for key, done in found.items():
@@ -85,7 +86,9 @@ def test_what_does_not_fit_says_so_and_the_others_run(monkeypatch, tmp_path, cap
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=40 * GIB))
     monkeypatch.setattr(memory, "free_bytes", lambda device: 30 * GIB)
     out = tmp_path / "out.json"
-    cli.main(["--rehearse", "flux2-dev", "flux1-dev", "sdxl", "--size", "64", "--steps", "1", "--json", str(out)])
+    bench_command.main(
+        ["--rehearse", "flux2-dev", "flux1-dev", "sdxl", "--size", "64", "--steps", "1", "--json", str(out)]
+    )
     large, middle, fitting = json.loads(out.read_text())["rehearsals"]
     assert "FLUX.2 [dev] takes 104.9 GiB in" in large["refused"] and "TMPDIR" in large["refused"]
     assert "FLUX.1 [dev] needs at least" in middle["refused"] and "30.0 GiB are free" in middle["refused"]
@@ -96,7 +99,7 @@ def test_sizes_are_those_of_the_page():
     assert rehearsal.sizes_of(BASES["sdxl"]) == (512, 1024)
     assert rehearsal.sizes_of(BASES["sdxl-turbo"]) == (512,)
     with pytest.raises(UserError, match="invalid choice: 'embedded'"):
-        cli.main(["--rehearse", "embedded"])
+        bench_command.main(["--rehearse", "embedded"])
 
 
 def test_components_are_those_that_the_pipeline_takes():

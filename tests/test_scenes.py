@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lua_demo.scenes import Scene, captions, main, render, sample_scene
-from lua_demo.scenes.cli import EXAMPLES, scenes
+from lua_demo.commands.scenes import main
+from lua_demo.scenes import Scene, captions, render, sample_scene
+from lua_demo.scenes.corpus import EXAMPLES, scenes
 from lua_demo.scenes.noise import Noise
 from lua_demo.scenes.scene import GROUNDS, KINDS, PALETTES, SKIES, TIMES
 from lua_demo.scenes.terrain import Terrain
@@ -178,7 +179,7 @@ def test_command_line_refuses(argv):
 
 def test_shipped_examples_are_the_renders():
     """The photos in assets come from `scenes --examples`, and are finer than a 1024 pixel picture could be."""
-    from lua_demo.weights import WEIGHTS_DIR
+    from lua_demo.paths import WEIGHTS_DIR
 
     folder = WEIGHTS_DIR.parent / "examples"
     name, (scene, (width, height)) = next(iter(EXAMPLES.items()))

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 
 import pytest
 
+from lua_demo.request.settings import DEFAULTS, SOURCES, from_query, from_settings, to_settings
 from lua_demo.schema import Request, UserError
-from lua_demo.settings import DEFAULTS, SOURCES, from_query, from_settings, to_settings
 
 OTHER = {"scale": 4, "size": 96, "methods": ("lua", "native"), "base": "sdxl", "decoder": "tiny", "seed": 2**62}
 

@@ -13,8 +13,8 @@ from conftest import served
 from playwright.sync_api import Page, expect
 from test_browser import canvas, compare, expect_state, shared_run, upload
 
-from lua_demo import export
-from lua_demo.store import Store
+from lua_demo.runs import export
+from lua_demo.runs.store import Store
 
 pytestmark = pytest.mark.browser
 LINK = "#share [data-ref=link]"

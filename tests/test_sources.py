@@ -17,24 +17,18 @@ from conftest import TRUNK
 from safetensors.torch import save_file
 from test_weights import GOLDEN, TOY, cache, offline_cache  # noqa: F401  a fixture
 
-from lua_demo import LUA, SwinIR, load_lua, load_swinir, sources
-from lua_demo.cli import main
+from lua_demo import LUA, SwinIR, load_lua, load_swinir
+from lua_demo.commands.main import main
 from lua_demo.engine import Engine
-from lua_demo.images import to_array, to_tensor
+from lua_demo.models import pixel_upscalers
+from lua_demo.models.download import cache_folder, download
+from lua_demo.models.lua import STAND_IN, DecoderReady, find_lua
+from lua_demo.models.pixel_upscalers import SCALES, SWINIR_FILES, load_official_swinir
+from lua_demo.models.vaes import VAE
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.pictures.images import to_array, to_tensor
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.sources import (
-    SCALES,
-    STAND_IN,
-    SWINIR_FILES,
-    DecoderReady,
-    cache_folder,
-    download,
-    find_lua,
-    load_official_swinir,
-)
-from lua_demo.vaes import VAE
 
 NAMES = {scale: SWINIR_FILES["DF2K"].format(scale=scale) for scale in SCALES}
 
@@ -259,7 +253,7 @@ def test_our_small_lua_stands_in_for_the_published_one_and_says_so(offline_cache
 def released(server, monkeypatch, tmp_path):
     """The handler of a server that stands for the release; what is downloaded is kept below `tmp_path`."""
     address, handler = server
-    monkeypatch.setattr(sources, "SWINIR_RELEASE", address)
+    monkeypatch.setattr(pixel_upscalers, "SWINIR_RELEASE", address)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return handler
 
@@ -310,7 +304,7 @@ def test_results_name_the_official_weights(released, toy_weights, photo, tmp_pat
 
 
 def test_without_network_the_official_swinir_is_left_out(released, engine, photo, monkeypatch):
-    monkeypatch.setattr(sources, "SWINIR_RELEASE", "http://127.0.0.1:9/v0.0")
+    monkeypatch.setattr(pixel_upscalers, "SWINIR_RELEASE", "http://127.0.0.1:9/v0.0")
     made = official(engine, photo(24, 16), methods=("swinir-official", "base", "lua"))
     reason = made["swinir-official"].skipped
     assert made["swinir-official"].image is None and "\n" not in reason

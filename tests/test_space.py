@@ -15,19 +15,19 @@ from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from lua_demo.bases import BASES
-from lua_demo.catalog import METHODS
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.methods import METHODS
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import Engine
+from lua_demo.models.pixel_upscalers import official_swinir_files
+from lua_demo.models.weights import PUBLISHED_FILES
+from lua_demo.runs.store import Store
 from lua_demo.schema import Request, UserError
-from lua_demo.sources import official_swinir_files
-from lua_demo.spaces import SPACES
-from lua_demo.store import Store
 from lua_demo.ui.models import states
 from lua_demo.ui.offer import Offer
 from lua_demo.ui.page import build_demo, launch_options
 from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.zero_gpu import PLACED, ZeroGpuEngine
-from lua_demo.weights import PUBLISHED_FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}

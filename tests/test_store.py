@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from conftest import picture
 
-from lua_demo import images, report, store
+from lua_demo.paths import EXAMPLES
+from lua_demo.pictures import images
+from lua_demo.report import records
+from lua_demo.runs import store
+from lua_demo.runs.store import Store, read_run
 from lua_demo.schema import Environment, Request, Result, Span, UserError
-from lua_demo.store import EXAMPLES, Store, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY = 86400
@@ -37,7 +40,7 @@ def document_of(photo_file: Path, methods: tuple[str, ...] = ("lua", "native")) 
         Result("lua", "LUA", picture(80, 60), spans, {"psnr": 30.0}),
         Result("native", "N", None, skipped="small"),
     ]
-    return report.to_json(Request(str(photo_file), 2, 40, methods), results, Environment("cpu", "float32"))
+    return records.to_json(Request(str(photo_file), 2, 40, methods), results, Environment("cpu", "float32"))
 
 
 def write(shelf: Store, photo_file: Path, size: int = 0) -> store.Run:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lua_demo import metrics
-from lua_demo.images import load_photo, to_array, to_tensor
+from lua_demo.models.vaes import SPACES, VAE, KLAutoencoder, load_network
 from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.pictures import metrics
+from lua_demo.pictures.images import load_photo, to_array, to_tensor
 from lua_demo.schema import UserError
-from lua_demo.vaes import SPACES, VAE, KLAutoencoder, load_network
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TINY = [space for space, row in SPACES.items() if row.tiny]

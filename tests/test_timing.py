@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from lua_demo.cancel import raise_if_set, stops_on
+from lua_demo.machine.cancel import raise_if_set, stops_on
+from lua_demo.machine.timing import measure
 from lua_demo.schema import Stopped
-from lua_demo.timing import measure
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lua_demo import claims
-from lua_demo.timing_view import timing_html
+from lua_demo.report import claims
+from lua_demo.report.timing import timing_html
 
 
 def stage(name: str, seconds: float, cold: bool = False, shared: bool = False) -> dict[str, Any]:

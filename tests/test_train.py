@@ -10,16 +10,18 @@ from conftest import picture
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from lua_demo import sources, vaes
+from lua_demo.commands import train as train_command
+from lua_demo.models import lua as lua_of_spaces
+from lua_demo.models import vaes
+from lua_demo.models.weights import load_lua
 from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.feature_lua import FeatureLUA, lost, on_latents
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
-from lua_demo.train import ablate, autoencoder, cli, losses, upscaler
+from lua_demo.train import ablate, autoencoder, losses, upscaler
 from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Settings, Stage, learning_rate, read_plan, train
 from lua_demo.train.pairs import CachedPairs, FreshPairs
-from lua_demo.weights import load_lua
 
 TOY = dict(latent_channels=4, fine=8, coarse=8, encoder_coarse=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
 TOY_TRUNK = dict(
@@ -281,18 +283,20 @@ def test_channels_that_cannot_be_added_are_refused(toy_autoencoder, crops, photo
     with pytest.raises(UserError, match="leave --lua out"):
         autoencoder.widened_lua(upscaler.LUA(4, 8, [2], [2], 4, scales=[2], residual="bicubic"), toy_autoencoder, crops)
     with pytest.raises(UserError, match="--channels is for the autoencoder"):
-        cli.main(["lua", "--channels", "8", "--images", str(photos), "--out", str(tmp_path), "--device", "cpu"])
+        train_command.main(
+            ["lua", "--channels", "8", "--images", str(photos), "--out", str(tmp_path), "--device", "cpu"]
+        )
 
 
 def test_photos_too_small_for_the_sample_sheets_are_named(photos):
     with pytest.raises(UserError, match=r"256 px.*--samples"):
-        cli.sample_crops(photos)
+        train_command.sample_crops(photos)
 
 
 @pytest.mark.parametrize("what", ["autoencoder", "lua"])
 def test_latents_of_nothing_are_not_kept(what, photos, tmp_path):
     with pytest.raises(UserError, match=r"--keep-latents .* --init"):
-        cli.main([what, "--keep-latents", "--images", str(photos), "--out", str(tmp_path), "--device", "cpu"])
+        train_command.main([what, "--keep-latents", "--images", str(photos), "--out", str(tmp_path), "--device", "cpu"])
 
 
 def upscaler_task(kind, network, crops, monkeypatch):
@@ -380,11 +384,13 @@ def test_every_stage_of_the_curriculum_has_its_terms_and_the_papers_weights():
 
 def test_stages_beside_the_papers_run_where_they_are_named(tmp_path):
     command = ["lua", "--images", str(tmp_path), "--out", str(tmp_path), "--stages"]
-    first, pixel = cli.chosen_stages(cli.parser().parse_args([*command, "I,pixel"]))
+    first, pixel = train_command.chosen_stages(train_command.parser().parse_args([*command, "I,pixel"]))
     assert first == upscaler.LUA_STAGES[0] and upscaler.has_pixels([pixel]) and pixel.draws_one_head(0)
-    assert [stage.name for stage in cli.chosen_stages(cli.parser().parse_args([*command, "III"]))] == ["III"]
+    assert [
+        stage.name for stage in train_command.chosen_stages(train_command.parser().parse_args([*command, "III"]))
+    ] == ["III"]
     with pytest.raises(UserError, match="no stage 'III'"):
-        cli.chosen_stages(cli.parser().parse_args(["swinir", *command[1:], "III"]))
+        train_command.chosen_stages(train_command.parser().parse_args(["swinir", *command[1:], "III"]))
 
 
 def test_one_head_is_trained_at_the_end_of_a_stage(toy_autoencoder, crops, monkeypatch):
@@ -449,23 +455,25 @@ def test_interrupted_training_resumes_to_the_same_weights(crops, tmp_path, monke
 def test_command_trains_an_autoencoder_and_then_lua_on_it(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
     monkeypatch.setattr(autoencoder, "Autoencoder", lambda: Autoencoder(**TOY))
-    monkeypatch.setattr(cli, "sample_crops", lambda folder: Crops(photos, 64).batch(2, 64, np.random.default_rng(0)))
+    monkeypatch.setattr(
+        train_command, "sample_crops", lambda folder: Crops(photos, 64).batch(2, 64, np.random.default_rng(0))
+    )
     monkeypatch.setattr(autoencoder, "STAGES", [Stage("s", 4, {"l1": 1.0, "upscaled": 0.3}, crop=64, batch=2)])
     monkeypatch.setattr(upscaler, "LUA_STAGES", [Stage("s", 4, {"latent_l1": 1.0, "pixel_l1": 1.0}, crop=64, batch=2)])
     common = ["--images", str(photos), "--device", "cpu", "--steps", "2"]
-    assert cli.main(["autoencoder", "--out", str(tmp_path / "a"), *common]) == 0
+    assert train_command.main(["autoencoder", "--out", str(tmp_path / "a"), *common]) == 0
     assert upscaler.LUA.from_pretrained(tmp_path / "a" / "model" / "lua").in_chans == 4
     monkeypatch.setitem(vaes.SPACES, "embedded", vaes.Space("toy", 4))
     on = ["--vae", str(tmp_path / "a" / "model"), "--cached", "5", *common]
-    assert cli.main(["lua", "--out", str(tmp_path / "l"), *on]) == 0
+    assert train_command.main(["lua", "--out", str(tmp_path / "l"), *on]) == 0
     facts = json.loads((tmp_path / "l" / "model" / "training.json").read_text())
     assert (facts["steps"], facts["start"], facts["near_duplicates"]) == (2, "new", None)
     assert "steps_per_s" in json.loads((tmp_path / "l" / "log.jsonl").read_text().splitlines()[-1])
-    assert cli.main(["lua", "--out", str(tmp_path / "m"), "--init", str(tmp_path / "l" / "model"), *on]) == 0
+    assert train_command.main(["lua", "--out", str(tmp_path / "m"), "--init", str(tmp_path / "l" / "model"), *on]) == 0
     assert json.loads((tmp_path / "m" / "model" / "training.json").read_text())["start"].startswith("from ")
-    assert cli.main(["swinir", "--out", str(tmp_path / "s"), "--crop", "64", *on]) == 0
+    assert train_command.main(["swinir", "--out", str(tmp_path / "s"), "--crop", "64", *on]) == 0
     with pytest.raises(UserError, match="no stage 'nope'; choose from s"):
-        cli.main(["lua", "--out", str(tmp_path / "x"), *common, "--stages", "nope"])
+        train_command.main(["lua", "--out", str(tmp_path / "x"), *common, "--stages", "nope"])
     model = upscaler.LUA.from_pretrained(tmp_path / "l" / "model", strict=True)
     assert model(torch.zeros(1, 4, 3, 5), 4).shape == (1, 4, 12, 20)
 
@@ -473,7 +481,9 @@ def test_command_trains_an_autoencoder_and_then_lua_on_it(photos, tmp_path, monk
 def test_command_trains_and_adapts_a_lua_of_a_published_space(photos, tmp_path, monkeypatch):
     """A tiny autoencoder of SDXL's kind, from files; the trunk of a LUA of another space; the curriculum's stages."""
     monkeypatch.setattr(upscaler, "TRUNK", TOY_TRUNK)
-    monkeypatch.setattr(cli, "sample_crops", lambda folder: Crops(photos, 64).batch(1, 64, np.random.default_rng(0)))
+    monkeypatch.setattr(
+        train_command, "sample_crops", lambda folder: Crops(photos, 64).batch(1, 64, np.random.default_rng(0))
+    )
     tiny = TinyAutoencoder(4)
     for half in ("encoder", "decoder"):
         save_file(getattr(tiny, half).state_dict(), tmp_path / f"taesdxl_{half}.safetensors")
@@ -487,35 +497,38 @@ def test_command_trains_and_adapts_a_lua_of_a_published_space(photos, tmp_path, 
 
     embedded = ["--init", str(tmp_path / "embedded" / "lua")]
     for out, options in {"on features": [], "plain": ["--plain"]}.items():
-        assert cli.main(command(out, *embedded, *options)) == 0
+        assert train_command.main(command(out, *embedded, *options)) == 0
         facts = json.loads((tmp_path / out / "model" / "training.json").read_text())
         assert facts["start"] == "trunk of embedded/lua, adapted from embedded" and facts["space"] == "sdxl"
         assert [stage["name"] for stage in facts["stages"]] == ["I", "II", "III"]
-        assert cli.space_of(str(tmp_path / out / "model")) == "sdxl" and cli.space_of("owner/name") is None
+        assert (
+            train_command.space_of(str(tmp_path / out / "model")) == "sdxl"
+            and train_command.space_of("owner/name") is None
+        )
     assert load_lua(tmp_path / "plain" / "model").in_chans == 4
-    lua = sources.lua_from(tmp_path / "on features" / "model", "sdxl", tiny=tiny)
+    lua = lua_of_spaces.lua_from(tmp_path / "on features" / "model", "sdxl", tiny=tiny)
     assert isinstance(lua.network, FeatureLUA) and lua(torch.zeros(1, 4, 3, 5), 2).shape == (1, 4, 6, 10)
     assert not lua.back_project
     for before, out, options in [("on features", "more", ["--back-project", "2"]), ("more", "kept", [])]:
         start = ["--init", str(tmp_path / before / "model"), "--stages", "pixel"]
-        assert cli.main(command(out, *start, *options)) == 0
+        assert train_command.main(command(out, *start, *options)) == 0
         facts = json.loads((tmp_path / out / "model" / "training.json").read_text())
         assert facts["start"] == f"from {before}/model"
-        assert sources.lua_from(tmp_path / out / "model", "sdxl", tiny=tiny).back_project == 2
+        assert lua_of_spaces.lua_from(tmp_path / out / "model", "sdxl", tiny=tiny).back_project == 2
     with pytest.raises(UserError, match="--back-project is for a LUA between layers"):
-        cli.main(command("o", "--plain", "--back-project", "4"))
+        train_command.main(command("o", "--plain", "--back-project", "4"))
     with pytest.raises(UserError, match="--width 64 is for a new model"):
-        cli.main(command("o", *embedded, "--width", "64"))
+        train_command.main(command("o", *embedded, "--width", "64"))
     with pytest.raises(UserError, match="--tiny is for a LUA of a published space"):
-        cli.main(command("o", "--plain", "--tiny", str(tmp_path)))
+        train_command.main(command("o", "--plain", "--tiny", str(tmp_path)))
     with pytest.raises(UserError, match="4 channels at stride 8, but space sd3 has 16"):
-        cli.main([*command("o"), "--space", "sd3", "--vae", str(tmp_path / "taesdxl_encoder.safetensors")])
+        train_command.main([*command("o"), "--space", "sd3", "--vae", str(tmp_path / "taesdxl_encoder.safetensors")])
 
 
 def test_command_refuses_to_train_on_test_pictures(photos, tmp_path, capsys):
     start = ["autoencoder", "--images", str(photos), "--out", str(tmp_path / "o"), "--crop", "64", "--device", "cpu"]
     with pytest.raises(UserError, match=r"3 pair.*0.png and 0.png"):
-        cli.main([*start, "--test-images", str(photos)])
+        train_command.main([*start, "--test-images", str(photos)])
     assert not (tmp_path / "o").exists()
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 from test_latent_check import drawn
 
 from lua_demo import load_lua
-from lua_demo.cli import main
-from lua_demo.latent_check import outside, soft_bound
-from lua_demo.latents import load_latent, save_latent
+from lua_demo.commands.main import main
+from lua_demo.pictures.latent_check import outside, soft_bound
+from lua_demo.pictures.latents import load_latent, save_latent
 from lua_demo.schema import BaseLatent
 
 

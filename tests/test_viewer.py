@@ -16,10 +16,10 @@ from conftest import picture
 from PIL import Image, ImageFilter
 from playwright.sync_api import Page, expect
 
-from lua_demo import images
+from lua_demo.pictures import images
+from lua_demo.report.viewer_files import viewer_files
 from lua_demo.ui.theme import theme
 from lua_demo.ui.viewer import CompareViewer, Pane, View
-from lua_demo.viewer_files import viewer_files
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parent.parent

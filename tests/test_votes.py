@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lua_demo.votes import Ballots, Vote, draw_pair, tally, wilson
+from lua_demo.runs.votes import Ballots, Vote, draw_pair, tally, wilson
 
 
 # Computed by hand from Wilson's formula, z = 1.959964.
@@ -54,7 +54,7 @@ def test_lines_that_are_no_votes_are_passed_over(tmp_path):
 
 def test_processes_that_write_at_once_lose_nothing(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from lua_demo.votes import Ballots, Vote\n"
+        "import sys; from pathlib import Path; from lua_demo.runs.votes import Ballots, Vote\n"
         "for _ in range(200): Ballots(Path(sys.argv[1])).add(Vote(sys.argv[2] * 100, ('lua', 'base'), 'lua', 2))"
     )
     root = Path(__file__).resolve().parent.parent

@@ -16,12 +16,12 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from playwright.sync_api import expect
 
-from lua_demo import booth as booth_module
-from lua_demo.booth import SAMPLED, Booth, anonymous, full_size
+from lua_demo.runs import booth as booth_module
+from lua_demo.runs.booth import SAMPLED, Booth, anonymous, full_size
+from lua_demo.runs.store import Store
+from lua_demo.runs.votes import Tally
 from lua_demo.schema import UserError
-from lua_demo.store import Store
 from lua_demo.ui.voting import Voting, result_html, tally_html
-from lua_demo.votes import Tally
 
 CHOICES = ("a", "b", "")
 TELLING = re.compile(r"lua|swinir|bicubic|native|round.?trip", re.IGNORECASE)

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lua_demo import LUA, SwinIR, load_lua, load_swinir
+from lua_demo.models.weights import fingerprint, load_autoencoder
 from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.schema import UserError
-from lua_demo.weights import WEIGHTS_DIR, fingerprint, load_autoencoder
 
 GOLDEN = Path(__file__).parent / "golden"
 TOY = dict(embed_dim=8, depths=(2,), num_heads=(2,), window_size=4, head_num_feat=8, scales=(2, 4), residual="bicubic")

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import spaces
 
-from lua_demo.bases import BASES
+from lua_demo.catalog.bases import BASES
 from lua_demo.engine import Engine
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 from lua_demo.ui.zero_gpu import LONGEST_S, SHORTEST_S, ZeroGpuEngine, duration
@@ -31,7 +31,7 @@ del sys.modules["torch"]
 import json, os, signal, threading
 from pathlib import Path
 from lua_demo.schema import Request, Result, Stopped, UserError
-from lua_demo.store import Store
+from lua_demo.runs.store import Store
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.zero_gpu import ZeroGpuEngine
 

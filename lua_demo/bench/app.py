@@ -10,13 +10,15 @@ from statistics import median
 import numpy as np
 import torch
 
-from lua_demo import decoding, images, metrics
 from lua_demo.bench.clock import interleaved
 from lua_demo.engine import Engine
+from lua_demo.models import decoding
+from lua_demo.models.upscalers import bicubic, fast
+from lua_demo.models.vaes import VAE
+from lua_demo.models.weights import load_autoencoder, load_lua, load_swinir
+from lua_demo.paths import WEIGHTS_DIR
+from lua_demo.pictures import images, metrics
 from lua_demo.schema import Progress, Request, Result
-from lua_demo.upscalers import bicubic, fast
-from lua_demo.vaes import VAE
-from lua_demo.weights import WEIGHTS_DIR, load_autoencoder, load_lua, load_swinir
 
 AGREEMENT = 0.10
 SHORTEST = 0.01

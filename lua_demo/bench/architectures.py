@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from lua_demo.bases import BASES
-from lua_demo.families import FAMILIES
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.families import FAMILIES
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz"]
 CHAT = (

@@ -9,7 +9,7 @@ from statistics import median
 
 import torch
 
-from lua_demo.timing import measure
+from lua_demo.machine.timing import measure
 
 
 @dataclass

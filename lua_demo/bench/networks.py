@@ -7,13 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lua_demo.models.vaes import KLAutoencoder, load_network
+from lua_demo.models.weights import load_lua, load_swinir
 from lua_demo.networks.kl import fast_decode
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swin import SwinUpscaler
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.networks.tae import TinyAutoencoder
-from lua_demo.vaes import KLAutoencoder, load_network
-from lua_demo.weights import WEIGHTS_DIR, load_lua, load_swinir
+from lua_demo.paths import WEIGHTS_DIR
 
 TRUNKS = {
     "S": dict(embed_dim=96, depths=(4,) * 4, num_heads=(3,) * 4, window_size=8, head_num_feat=64),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lua_demo.bench import networks
 from lua_demo.bench.clock import Timing, interleaved
-from lua_demo.upscalers import Fast
+from lua_demo.models.upscalers import Fast
 
 DECODERS = ("embedded", "tiny", "KL")
 

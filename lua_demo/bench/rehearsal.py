@@ -15,17 +15,17 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from lua_demo import memory
-from lua_demo.base_model import BaseModel
-from lua_demo.bases import BASES, Base
 from lua_demo.bench import architectures
+from lua_demo.catalog.bases import BASES, Base
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import Engine
+from lua_demo.machine import memory
+from lua_demo.machine.placement import DTYPES
+from lua_demo.models.base_model import BaseModel
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.tae import TinyAutoencoder
-from lua_demo.placement import DTYPES
+from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.schema import Progress, Request, Result, UserError
-from lua_demo.spaces import SPACES
-from lua_demo.weights import WEIGHTS_DIR
 
 PROMPT = "a lake at night, snow on the mountains"
 SIZES = 512, 1024

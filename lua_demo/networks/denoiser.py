@@ -96,7 +96,7 @@ class Block(nn.Module):
 
 
 class CaptionEncoder(ModelMixin, ConfigMixin):
-    """Known words in order -> one vector per place. What a prompt's words are is `lua_demo.prompts`' business.
+    """Known words in order -> one vector per place. What a prompt's words are is `lua_demo.catalog.prompts`' business.
 
     Args:
         words: the vocabulary; a word's id is its index + 1, 0 stands for an empty place.

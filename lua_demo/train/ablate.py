@@ -18,19 +18,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from lua_demo import metrics
-from lua_demo.arguments import Parser
-from lua_demo.devices import Devices
-from lua_demo.images import list_images, load_photo, to_array, to_tensor
+from lua_demo.machine.arguments import Parser
+from lua_demo.machine.devices import Devices
+from lua_demo.models.vaes import SPACES, load_network, name_of
+from lua_demo.models.weights import load_autoencoder, load_lua
 from lua_demo.networks.lua import LUA
+from lua_demo.pictures import metrics
+from lua_demo.pictures.images import list_images, load_photo, to_array, to_tensor
 from lua_demo.schema import UserError
 from lua_demo.train import autoencoder, duplicates, upscaler
-from lua_demo.train.cli import sample_crops, with_steps
-from lua_demo.train.data import Crops, shrink
-from lua_demo.train.loop import Settings, train
+from lua_demo.train.data import Crops, sample_crops, shrink
+from lua_demo.train.loop import Settings, train, with_steps
 from lua_demo.train.pairs import CachedPairs
-from lua_demo.vaes import SPACES, load_network, name_of
-from lua_demo.weights import load_autoencoder, load_lua
 
 ALL = ("I", "II", "III")
 

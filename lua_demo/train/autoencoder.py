@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lua_demo import LUA
 from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.lua import LUA
 from lua_demo.networks.skip import least_squares
 from lua_demo.schema import UserError
 from lua_demo.train import losses as L

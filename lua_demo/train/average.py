@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from lua_demo.arguments import Parser
+from lua_demo.machine.arguments import Parser
+from lua_demo.models.weights import load_any_lua
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.lua import LUA
 from lua_demo.schema import UserError
 from lua_demo.train.loop import save_with_facts
-from lua_demo.weights import load_any_lua
 
 
 def parser() -> Parser:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lua_demo.images import list_images, load_photo
+from lua_demo.pictures.images import list_images, load_photo, to_tensor
 from lua_demo.schema import UserError
 from lua_demo.train.duplicates import thumbnail
 
@@ -72,3 +72,16 @@ def shrink(image: Tensor, factor: int) -> Tensor:
     return F.interpolate(image, scale_factor=1 / factor, mode="bicubic", antialias=True, align_corners=False).clamp(
         0, 1
     )
+
+
+def sample_crops(folder: Path, size: int = 256, count: int = 4) -> torch.Tensor:
+    """Centre crops of photos of `folder`, count x 3 x size x size."""
+    crops = []
+    for path in list_images(folder):
+        photo = load_photo(path)
+        if min(photo.size) >= size and len(crops) < count:
+            left, top = (photo.width - size) // 2, (photo.height - size) // 2
+            crops.append(to_tensor(photo.crop((left, top, left + size, top + size))))
+    if not crops:
+        raise UserError(f"no photo of {folder} has both sides of {size} px, for the sample sheets: give --samples")
+    return torch.cat(crops)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lua_demo.images import list_images, load_photo
+from lua_demo.pictures.images import list_images, load_photo
 from lua_demo.schema import UserError
 
 SIDE = 64

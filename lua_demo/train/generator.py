@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lua_demo.images import load_photo, to_tensor
+from lua_demo.catalog.prompts import EXAMPLES, understand
+from lua_demo.models.embedded import EmbeddedPipeline, new_pipeline
+from lua_demo.models.weights import fingerprint, load_autoencoder
 from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.denoiser import Detail
-from lua_demo.pipeline import EmbeddedPipeline, new_pipeline
-from lua_demo.prompts import EXAMPLES, understand
+from lua_demo.pictures.images import load_photo, to_tensor
 from lua_demo.scenes import Scene, captions
 from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train.autoencoder import padded
 from lua_demo.train.loop import Stage
-from lua_demo.weights import fingerprint, load_autoencoder
 
 STAGES = [
     Stage("coarse", 20_000, {"velocity": 1.0}, lr=1e-3, crop=128, batch=64),

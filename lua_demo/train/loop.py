@@ -6,7 +6,8 @@ import copy
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lua_demo.devices import Devices
-from lua_demo.images import save_png
+from lua_demo.machine.devices import Devices
+from lua_demo.pictures.images import save_png
 from lua_demo.schema import UserError
 
 
@@ -190,3 +191,9 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
         log.close()
     bar.close()
     devices.wait()
+
+
+def with_steps(stages: Sequence[Stage], total: int) -> list[Stage]:
+    """`stages` with `total` steps, shared as before."""
+    before = sum(stage.steps for stage in stages)
+    return [replace(stage, steps=max(1, stage.steps * total // before)) for stage in stages]

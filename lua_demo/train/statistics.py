@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lua_demo.arguments import Parser
-from lua_demo.images import list_images, load_photo, to_tensor
-from lua_demo.latent_check import STATISTICS, Statistics, save_statistics
+from lua_demo.machine.arguments import Parser
+from lua_demo.models.vaes import SPACES, load_network
+from lua_demo.paths import STATISTICS
+from lua_demo.pictures.images import list_images, load_photo, to_tensor
+from lua_demo.pictures.latent_check import Statistics, save_statistics
 from lua_demo.schema import UserError
-from lua_demo.vaes import SPACES, load_network
 
 CROP = 128
 LONGEST = 768

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lua_demo import LUA, SwinIR
 from lua_demo.networks.feature_lua import FeatureLUA, lost, on_latents
+from lua_demo.networks.lua import LUA
+from lua_demo.networks.swinir import SwinIR
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
 from lua_demo.train import losses as L

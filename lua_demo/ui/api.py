@@ -14,9 +14,8 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from lua_demo import export, images, report
-from lua_demo.bases import first_base
-from lua_demo.catalog import (
+from lua_demo.catalog.bases import first_base
+from lua_demo.catalog.methods import (
     ASPECTS,
     MAX_GUIDANCE,
     MAX_PROMPT,
@@ -27,19 +26,22 @@ from lua_demo.catalog import (
     PROMPT_METHODS,
     Method,
 )
-from lua_demo.latents import MAX_BYTES
-from lua_demo.prompts import EXAMPLES, VOCABULARY
+from lua_demo.catalog.prompts import EXAMPLES, VOCABULARY
+from lua_demo.catalog.spaces import SPACES
+from lua_demo.pictures import images
+from lua_demo.pictures.latents import MAX_BYTES
+from lua_demo.report import records
+from lua_demo.request.settings import DEFAULTS, from_settings
+from lua_demo.request.validate import validated
+from lua_demo.runs import export
+from lua_demo.runs.store import Run
 from lua_demo.schema import Progress, Request, UserError
-from lua_demo.settings import DEFAULTS, from_settings
-from lua_demo.spaces import SPACES
-from lua_demo.store import Run
 from lua_demo.ui.form import can_prompt
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.inputs import uploaded
 from lua_demo.ui.models import states
 from lua_demo.ui.sessions import refusal
 from lua_demo.ui.share import Share, download_name
-from lua_demo.validate import validated
 
 DEFAULT_METHODS = list(Request.methods)
 
@@ -60,7 +62,7 @@ class Api:
         """What can be run here: latent spaces with scales and weights, methods for photos and for prompts, what a
         prompt may say, defaults, limits, device, versions.
         """
-        environment = report.environment_json(self.engine.environment())
+        environment = records.environment_json(self.engine.environment())
         return {
             "latent_spaces": {
                 key: {
@@ -172,10 +174,10 @@ class Api:
                 raise UserError(f"{result.label}: {result.skipped}")
         except UserError as error:
             raise refusal(error) from error
-        document = report.to_json(request, [result], self.engine.environment(request))
+        document = records.to_json(request, [result], self.engine.environment(request))
         folder = Path(get_upload_folder()) / "upscaled" / secrets.token_urlsafe(16)
         path = folder / download_name(Run("", folder, document), f"{method}.png")
-        images.save_png(result.image, path, report.png_metadata(document, method))
+        images.save_png(result.image, path, records.png_metadata(document, method))
         file = FileData(path=str(path), orig_name=path.name).model_dump()
         yield {"state": "done", "method": method, "file": file, "results": document}
 

@@ -14,13 +14,13 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from lua_demo import batch
-from lua_demo.catalog import METHODS_BY_KIND
+from lua_demo.catalog.methods import METHODS_BY_KIND
 from lua_demo.engine import Engine
-from lua_demo.outputs import write_display
-from lua_demo.report import PAIR, source_name
+from lua_demo.report.records import PAIR, source_name
+from lua_demo.runs import batch
+from lua_demo.runs.outputs import write_display
+from lua_demo.runs.store import Run, Store
 from lua_demo.schema import Progress, Request, Stopped, UserError
-from lua_demo.store import Run, Store
 from lua_demo.ui.batch_table import Entry, item_label, table_html
 from lua_demo.ui.handlers import progress_status
 from lua_demo.ui.sessions import Sessions, refusal

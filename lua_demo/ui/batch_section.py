@@ -7,13 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.bases import BASES
-from lua_demo.batch import LATENT_SUFFIX
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.prompts import EXAMPLES
+from lua_demo.catalog.spaces import DECODERS
 from lua_demo.engine import Engine
-from lua_demo.prompts import EXAMPLES
+from lua_demo.runs.batch import LATENT_SUFFIX
+from lua_demo.runs.store import Store
 from lua_demo.schema import Request
-from lua_demo.spaces import DECODERS
-from lua_demo.store import Store
 from lua_demo.ui.batch import MAX_ITEMS, READY, Batches
 from lua_demo.ui.form import SCALES, Form, can_prompt, method_choices, methods_for
 from lua_demo.ui.inputs import CheckboxGroup, FilesInput, Radio

@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lua_demo.batch import Item, Outcome
-from lua_demo.catalog import METHODS_BY_KIND
-from lua_demo.report import format_metric
+from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.report.records import format_metric
+from lua_demo.runs.batch import Item, Outcome
 
 
 @dataclass(frozen=True)

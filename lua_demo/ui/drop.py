@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from lua_demo.report.viewer_files import static
 from lua_demo.ui.component import Private
-from lua_demo.viewer_files import static
 
 
 class PageDrop(gr.HTML, metaclass=Private):

@@ -7,13 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.bases import BASES
-from lua_demo.catalog import ASPECTS, MAX_GUIDANCE, MAX_STEPS, METHODS_BY_KIND
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_STEPS, METHODS_BY_KIND
+from lua_demo.catalog.prompts import EXAMPLES
+from lua_demo.catalog.spaces import GENERATOR, SPACES
 from lua_demo.engine import Engine
-from lua_demo.prompts import EXAMPLES
+from lua_demo.paths import EXAMPLES as PHOTOS
 from lua_demo.schema import Request
-from lua_demo.spaces import GENERATOR, SPACES
-from lua_demo.store import EXAMPLES as PHOTOS
 from lua_demo.ui.inputs import Checkbox, CheckboxGroup, Dropdown, LatentInput, Number, PhotoInput, Radio, Slider
 from lua_demo.ui.models import DECODER_CHOICES, advised, choice, note_html, states
 from lua_demo.ui.prompt import PromptInput

@@ -10,20 +10,21 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo import images, report
-from lua_demo.catalog import METHODS_BY_KIND
+from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.prompts import EXAMPLES
 from lua_demo.engine import Engine
-from lua_demo.latents import save_latent
-from lua_demo.prompts import EXAMPLES
+from lua_demo.pictures import images
+from lua_demo.pictures.latents import save_latent
+from lua_demo.report import records
+from lua_demo.report.timing import timing_html
+from lua_demo.request.validate import validated
+from lua_demo.runs.store import Store
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
-from lua_demo.store import Store
-from lua_demo.timing_view import timing_html
 from lua_demo.ui.sessions import Sessions, refusal
 from lua_demo.ui.share import Sharing
 from lua_demo.ui.showing import panes, summary
 from lua_demo.ui.status import Status
 from lua_demo.ui.zero_gpu import CutShort
-from lua_demo.validate import validated
 
 NO_SOURCE = {
     "prompt": f"No prompt yet: describe a landscape, like {EXAMPLES[0]!r}, or take one of the examples.",
@@ -37,7 +38,7 @@ Answer = tuple[Any, Any, Any, Any]
 
 def progress_status(event: Progress, kind: str) -> Status:
     """`kind` is that of the request. A stage that goes step by step fills its method's part of the bar."""
-    stage = STAGE_WORDS.get(event.stage) or report.stage(event)
+    stage = STAGE_WORDS.get(event.stage) or records.stage(event)
     words = f"{METHODS_BY_KIND[kind][event.method].label}: {stage}, {event.done} of {event.total} done"
     return Status("busy", words, event.done + event.step / max(event.steps, 1), event.total)
 
@@ -74,8 +75,8 @@ class Handlers(Sessions):
         """Run what the form says. Of prompt, image and latent only the one that `source` names counts."""
         with self.running(session) as run:
             try:
-                if source not in list(report.FIELDS):
-                    raise UserError(f"there is no source {brief(source)}; choose {', '.join(report.FIELDS)}")
+                if source not in list(records.FIELDS):
+                    raise UserError(f"there is no source {brief(source)}; choose {', '.join(records.FIELDS)}")
                 given = {"prompt": str(prompt or "").strip(), "photo": image, "latent": latent}[source]
                 if not given:
                     raise UserError(NO_SOURCE[source])
@@ -83,14 +84,14 @@ class Handlers(Sessions):
                 if source == "prompt":
                     settings |= {"seed": seed, "steps": steps, "guidance": guidance, "aspect": aspect}
                     settings |= {"force_native": force_native}
-                yield from self.show(validated(Request(**{report.FIELDS[source]: given}, **settings)), run.stop)
+                yield from self.show(validated(Request(**{records.FIELDS[source]: given}, **settings)), run.stop)
             except UserError as error:
                 yield Status("error", str(error)), gr.skip(), gr.skip(), gr.skip()
                 raise refusal(error) from error
 
     def show(self, request: Request, stop: threading.Event) -> Iterator[Answer]:
         events = self.engine.compare(request, stop)
-        source = report.describe_source(request)
+        source = records.describe_source(request)
         results: list[Result] = []
         files: dict[str, Path] = {}
         stopped = ""
@@ -108,7 +109,7 @@ class Handlers(Sessions):
                     if event.image is not None:
                         files[event.method] = images.save_display(event.image, draft / f"{event.method}.webp")
                     # Asked for now: a network that was downloaded for this run has its hash only since.
-                    document = report.to_json(request, results, self.engine.environment(request), source)
+                    document = records.to_json(request, results, self.engine.environment(request), source)
                     views = (panes(document, files, missing="Still to come"), timing_html(document), None)
                 yield (busy, *views)
         except Stopped as error:

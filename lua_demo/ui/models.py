@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.bases import BASES
-from lua_demo.doctor import BaseState, base_states
-from lua_demo.models import Models
-from lua_demo.spaces import DECODERS, SPACES
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.spaces import DECODERS, SPACES
+from lua_demo.commands.doctor import BaseState, base_states
+from lua_demo.models.loaded import Models
 from lua_demo.ui.public import PublicEngine, relative
 
 DECODER_CHOICES = [("Default", ""), *((label.capitalize(), key) for key, label in DECODERS.items())]

@@ -8,14 +8,14 @@ from ipaddress import ip_address
 
 import gradio as gr
 
-from lua_demo.bases import BASES
-from lua_demo.catalog import METHODS, METHODS_BY_KIND
-from lua_demo.doctor import BaseState, base_state
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.methods import METHODS, METHODS_BY_KIND
+from lua_demo.catalog.spaces import SWINIR_OFFICIAL
+from lua_demo.commands.doctor import BaseState, base_state
 from lua_demo.engine import Engine
-from lua_demo.models import Models, decoder_role
+from lua_demo.models.loaded import Models, decoder_role
+from lua_demo.models.pixel_upscalers import SWINIR_MB, official_swinir_files
 from lua_demo.schema import Request, UserError
-from lua_demo.sources import SWINIR_MB, official_swinir_files
-from lua_demo.spaces import SWINIR_OFFICIAL
 
 SETTING, ALL = "LUA_DEMO_OFFER", "all"
 DOWNLOADED = {key: row.label for key, row in BASES.items() if row.hub_id} | {

@@ -8,17 +8,18 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.batch import LATENT_SUFFIX
-from lua_demo.catalog import METHODS_BY_KIND
-from lua_demo.images import load_photo
-from lua_demo.prompts import EXAMPLES as PROMPTS
-from lua_demo.provenance import read_png
-from lua_demo.recreate import find_source
-from lua_demo.report import FIELDS
+from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.prompts import EXAMPLES as PROMPTS
+from lua_demo.paths import EXAMPLES
+from lua_demo.pictures.images import load_photo
+from lua_demo.report.records import FIELDS
+from lua_demo.report.timing import timing_html
+from lua_demo.request.settings import OF_PROMPTS, from_query, from_settings
+from lua_demo.runs.batch import LATENT_SUFFIX
+from lua_demo.runs.provenance import read_png
+from lua_demo.runs.recreate import find_source
+from lua_demo.runs.store import Run, Store
 from lua_demo.schema import Request, UserError
-from lua_demo.settings import OF_PROMPTS, from_query, from_settings
-from lua_demo.store import EXAMPLES, Run, Store
-from lua_demo.timing_view import timing_html
 from lua_demo.ui.form import methods_for
 from lua_demo.ui.inputs import uploaded
 from lua_demo.ui.models import decoder_for

@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo import metrics
 from lua_demo.engine import Engine
-from lua_demo.report import PAIR
-from lua_demo.store import EXAMPLES, Store
+from lua_demo.paths import EXAMPLES
+from lua_demo.pictures import metrics
+from lua_demo.report.records import PAIR
+from lua_demo.runs.store import Store
 from lua_demo.ui.api import Api
 from lua_demo.ui.batch_section import batch_section
 from lua_demo.ui.drop import PageDrop

@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.catalog import MAX_PROMPT
-from lua_demo.prompts import EXAMPLES, FILLERS, SYNONYMS, VOCABULARY, WORDS
+from lua_demo.catalog.methods import MAX_PROMPT
+from lua_demo.catalog.prompts import EXAMPLES, FILLERS, SYNONYMS, VOCABULARY, WORDS
+from lua_demo.report.viewer_files import static
 from lua_demo.ui.component import Private
-from lua_demo.viewer_files import static
 
 # What a button adds where its word alone says nothing.
 ADDS = {"no": "no moon"}

@@ -12,10 +12,10 @@ from typing import Any
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from lua_demo.engine import Engine
+from lua_demo.models.download import cache_folder
+from lua_demo.request.validate import validated
 from lua_demo.schema import Progress, Request, Result, UserError
-from lua_demo.sources import cache_folder
 from lua_demo.ui.offer import Offer
-from lua_demo.validate import validated
 
 
 class PublicEngine:

@@ -15,11 +15,12 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from lua_demo import export, report
+from lua_demo.report import records
+from lua_demo.report.viewer_files import static
+from lua_demo.runs import export
+from lua_demo.runs.store import RUN_ID, Run, Store
 from lua_demo.schema import UserError
-from lua_demo.store import RUN_ID, Run, Store
 from lua_demo.ui.component import Private
-from lua_demo.viewer_files import static
 
 KEPT = "Anyone with the link sees the pictures, the settings and the {source}. "
 FILE = "Anyone with the link sees the pictures, the settings and the {source}, with all that its file contains. "
@@ -119,7 +120,7 @@ class Sharing:
 def download_name(run: Run, name: str) -> str:
     """Which photo or prompt, which scale, which file: "mountain-lake_x2_lua.png"."""
     source = run.document["source"]
-    stem = report.source_name(run.document) if source["kind"] == "prompt" else Path(source["file"]).stem
+    stem = records.source_name(run.document) if source["kind"] == "prompt" else Path(source["file"]).stem
     stem = re.sub(r"[^A-Za-z0-9-]+", "_", stem)[:60].strip("_") or "comparison"
     scale = re.sub(r"[^0-9]", "", str(run.document["settings"].get("scale", "")))
     return f"{stem}_x{scale}_{re.sub(r'[^a-z0-9_.]', '_', name[:40])}"

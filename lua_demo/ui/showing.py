@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lua_demo import report
+from lua_demo.report import records
 from lua_demo.ui.viewer import Pane
 
 
 def panes(document: dict[str, Any], files: Mapping[str, Path], **missing: str) -> list[Pane]:
-    """One pane per asked-for method, in that order. `missing` goes on to `report.captions`."""
-    captions = report.captions(document, **missing)
+    """One pane per asked-for method, in that order. `missing` goes on to `records.captions`."""
+    captions = records.captions(document, **missing)
     return [Pane(method, label, detail, files.get(method)) for method, label, detail in captions]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
+from lua_demo.report.viewer_files import PLACEHOLDER, STATIC, static, viewer_files
 from lua_demo.ui.component import Private
-from lua_demo.viewer_files import PLACEHOLDER, STATIC, static, viewer_files
 
 __all__ = ["STATIC", "CompareViewer", "Pane", "View", "static"]
 

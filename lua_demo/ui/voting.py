@@ -12,13 +12,13 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from lua_demo.booth import SAMPLED, Ballot, Booth
-from lua_demo.catalog import METHODS, PROMPT_METHODS
+from lua_demo.catalog.methods import METHODS, PROMPT_METHODS
+from lua_demo.runs.booth import SAMPLED, Ballot, Booth
+from lua_demo.runs.store import Store
+from lua_demo.runs.votes import Tally
 from lua_demo.schema import UserError
-from lua_demo.store import Store
 from lua_demo.ui.sessions import refusal
 from lua_demo.ui.viewer import CompareViewer, Pane, View
-from lua_demo.votes import Tally
 
 INTRO = (
     "<p>Two of the pictures on show, in random order and without their names. Which one is better? The names and all "

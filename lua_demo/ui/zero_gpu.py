@@ -14,12 +14,12 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.bases import BASES
-from lua_demo.cancel import raise_if_set
-from lua_demo.cost import step_tflop
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.cost import step_tflop
 from lua_demo.engine import Engine
+from lua_demo.machine.cancel import raise_if_set
+from lua_demo.request.validate import validated
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
-from lua_demo.validate import validated
 
 SHORTEST_S, LONGEST_S = 20, 120
 """Of what is asked for: an anonymous visitor has two minutes a day, and a request above what is left is refused."""

@@ -1,0 +1,73 @@
+"""The three operations and their compositions: every compared method is one line at the end of this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The three operations, bound to what one comparison works on.
+
+    Attributes:
+        generate: factor -> latent for an image of `factor` times the base size.
+        upscale: (latent or image, factor) -> the same, exactly `factor` times as large; None where there is none.
+        decode: latent -> image.
+        size: (width, height) of the base image in pixels.
+    """
+
+    generate: Callable[[int], Tensor]
+    upscale: Callable[[Tensor, int], Tensor] | None
+    decode: Callable[[Tensor], Tensor]
+    size: tuple[int, int]
+
+
+def _generate(kit: Kit, _: Tensor | None, factor: int) -> Tensor:
+    return kit.generate(factor)
+
+
+def _upscale(kit: Kit, x: Tensor, factor: int) -> Tensor:
+    return kit.upscale(x, factor)
+
+
+def _decode(kit: Kit, latent: Tensor, factor: int) -> Tensor:
+    # The latent of a size that is no multiple of the stride was padded at the right and bottom.
+    return kit.decode(latent)[..., : kit.size[1] * factor, : kit.size[0] * factor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of a composition.
+
+    Attributes:
+        name: what spans and progress lines call it.
+        run: (kit, output of the step before, factor of this step's output) -> output.
+        enlarges: from this step on the factor is the scale of the request, before it is 1.
+    """
+
+    name: str
+    run: Callable[[Kit, Tensor | None, int], Tensor]
+    enlarges: bool = False
+
+
+# Two ways to a latent, with one operation behind them: a photo is encoded, a prompt is sampled.
+ENCODE, ENCODE_LARGE = Step("encode", _generate), Step("encode", _generate, enlarges=True)
+SAMPLE, SAMPLE_LARGE = Step("generate", _generate), Step("generate", _generate, enlarges=True)
+UPSCALE = Step("upscale", _upscale, enlarges=True)
+DECODE = Step("decode", _decode)
+
+BASE = (ENCODE, DECODE)
+LATENT_UPSCALE = (ENCODE, UPSCALE, DECODE)
+PIXEL_UPSCALE = (ENCODE, DECODE, UPSCALE)
+LARGE = (ENCODE_LARGE, DECODE)
+ORIGINAL = ()  # the photo itself
+
+
+def from_prompt(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The same composition with a sampled latent in place of an encoded one."""
+    return tuple({ENCODE: SAMPLE, ENCODE_LARGE: SAMPLE_LARGE}.get(step, step) for step in steps)

@@ -1,0 +1,115 @@
+"""The families of base models: how a diffusers pipeline is asked, and how its latents become ours and back.
+
+The latents are taken as the last step of the denoiser leaves them, from `callback_on_step_end`: what a pipeline returns
+for `output_type="latent"` differs (FLUX.2 gives patches, FLUX.2 [klein] what its autoencoder decodes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PATCH = 2
+
+
+def pack(latent: Tensor) -> Tensor:
+    """B x C x h x w, both sides even -> B x (h/2 * w/2) x 4C: one token per 2 x 2 patch, as in FLUX.1 and FLUX.2."""
+    batch, channels, height, width = latent.shape
+    patches = latent.reshape(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * PATCH**2)
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `pack` for a latent of `height` x `width`."""
+    batch, _, channels = tokens.shape
+    patches = tokens.reshape(batch, height // PATCH, width // PATCH, channels // PATCH**2, PATCH, PATCH)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height, width)
+
+
+def _as_it_is(latent: Tensor, *_: int) -> Tensor:
+    return latent
+
+
+def _text(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
+    return {"prompt": prompt}
+
+
+EMBEDS = "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"
+
+
+def _guided(**more: Any) -> Callable[[Any, str, bool], dict[str, Any]]:
+    """For the pipelines that encode the negative prompt too: SD 1, SDXL, SD 3, Z-Image. `more`: what they insist on."""
+
+    def encode(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
+        made = pipeline.encode_prompt(prompt, device=_device(pipeline), do_classifier_free_guidance=guided, **more)
+        return dict(zip(EMBEDS, made, strict=False))  # SD 1 and Z-Image have no pooled ones
+
+    return encode
+
+
+def _flux1(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
+    embeds, pooled, _ = pipeline.encode_prompt(prompt, None, device=_device(pipeline))
+    return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+
+
+def _flux2(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
+    return {"prompt_embeds": pipeline.encode_prompt(prompt, device=_device(pipeline))[0]}
+
+
+def _klein(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
+    made = _flux2(pipeline, prompt, guided)
+    if guided and not pipeline.config.is_distilled:
+        made["negative_prompt_embeds"] = pipeline.encode_prompt("", device=_device(pipeline))[0]
+    return made
+
+
+def _device(pipeline: Any) -> Any:
+    return pipeline._execution_device  # with weights elsewhere, only the pipeline knows where it computes
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of pipeline.
+
+    Attributes:
+        pipeline: its class in diffusers.
+        encode: (pipeline, prompt, guided) -> what the call takes in place of the prompt; the text encoders' whole work.
+        to_ours: (the denoiser's latents, height, width of our latent) -> normalised latent B x C x h x w.
+        from_ours: the inverse of it.
+        multiple: of which both sides of the picture must be, in px.
+        denoiser: the component that samples.
+        guidance: our guidance, where 1 is off, -> the pipeline's.
+        without: components that nothing here needs.
+    """
+
+    pipeline: str
+    encode: Callable[[Any, str, bool], dict[str, Any]]
+    to_ours: Callable[[Tensor, int, int], Tensor] = _as_it_is
+    from_ours: Callable[[Tensor], Tensor] = _as_it_is
+    multiple: int = 16
+    denoiser: str = "transformer"
+    guidance: Callable[[float], float] = float
+    without: tuple[str, ...] = ()
+
+
+FAMILIES: dict[str, Family] = {
+    "embedded": Family("EmbeddedPipeline", _text, multiple=8),
+    "sd1": Family(
+        "StableDiffusionPipeline",
+        _guided(num_images_per_prompt=1),
+        multiple=8,
+        denoiser="unet",
+        without=("safety_checker", "feature_extractor"),
+    ),
+    "sdxl": Family("StableDiffusionXLPipeline", _guided(), multiple=8, denoiser="unet"),
+    "sd3": Family("StableDiffusion3Pipeline", _guided(prompt_2=None, prompt_3=None)),
+    "flux1": Family("FluxPipeline", _flux1, unpack, pack),
+    "flux2": Family("Flux2Pipeline", _flux2, unpack, pack),
+    "flux2-klein": Family("Flux2KleinPipeline", _klein, unpack, pack),
+    # Its w counts from 0: it adds w times the difference to the guided prediction.
+    "z-image": Family("ZImagePipeline", _guided(), guidance=lambda value: value - 1),
+}

@@ -1,0 +1,301 @@
+"""`python3 -m lua_demo train WHAT --images DIR --out DIR`: trains one of the networks, or resumes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import platform
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lua_demo.machine.arguments import Parser
+from lua_demo.machine.devices import Devices, join
+from lua_demo.models.vaes import SPACES, load_network, load_tiny, name_of
+from lua_demo.models.weights import load_any_lua, load_autoencoder, load_lua, load_swinir
+from lua_demo.networks.feature_lua import FeatureLUA
+from lua_demo.networks.lua import LUA
+from lua_demo.networks.swinir import SwinIR
+from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.paths import WEIGHTS_DIR
+from lua_demo.schema import UserError
+from lua_demo.train import autoencoder, duplicates, upscaler
+from lua_demo.train.data import Crops, sample_crops
+from lua_demo.train.loop import Settings, Stage, Task, train, with_steps
+from lua_demo.train.pairs import CachedPairs, FreshPairs, Pairs
+
+WHAT = ("autoencoder", "lua", "swinir", "generator")
+
+
+def parser() -> Parser:
+    result = Parser(prog="lua_demo train", description=__doc__)
+    result.add_argument("what", choices=WHAT)
+    result.add_argument(
+        "--images",
+        required=True,
+        type=Path,
+        help="folder of photos to train on; generator: a folder that `lua_demo scenes --out` wrote",
+    )
+    result.add_argument(
+        "--test-images",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of photos that are evaluated on: training on one of them, or on a near-duplicate, is refused; "
+        "may be given several times",
+    )
+    result.add_argument(
+        "--samples", type=Path, help="folder of photos for the sample sheets (default: the first training photos)"
+    )
+    result.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        help="folder of the run: checkpoint, log, samples, model. The same command resumes",
+    )
+    result.add_argument("--space", default="embedded", choices=SPACES, help="latent space (default: %(default)s)")
+    result.add_argument(
+        "--vae",
+        "--autoencoder",
+        dest="vae",
+        help="autoencoder of that space for lua and swinir: a folder, file or hub id (default: the shipped one, or the "
+        "space's tiny autoencoder from the hub)",
+    )
+    result.add_argument(
+        "--init",
+        help="folder, file or hub id of a model of the same kind to start from; a LUA of another space is adapted: its "
+        "first and last convolutions are new",
+    )
+    result.add_argument(
+        "--width", type=int, help="channels of the trunk of a new LUA or SwinIR, a multiple of 32 (default: 128)"
+    )
+    result.add_argument(
+        "--plain",
+        action="store_true",
+        help="lua of a published space: on the latents themselves, as the paper has it, instead of between layers of "
+        "the space's tiny autoencoder",
+    )
+    result.add_argument(
+        "--tiny",
+        help="that tiny autoencoder: a folder, file or hub id (default: --vae where that is one, else the hub's)",
+    )
+    result.add_argument(
+        "--back-project",
+        type=int,
+        default=0,
+        choices=(1, 2, 4),
+        metavar="SIDE",
+        help="lua of a published space: end with a step of back-projection through the tiny autoencoder, of averages "
+        "over SIDE px of the small picture: 2 where that loses little (SD 3, FLUX.2), 4 for FLUX.1. Without it a LUA "
+        "that --init gives for the same space stays as it is",
+    )
+    result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
+    result.add_argument(
+        "--keep-latents",
+        nargs="?",
+        const="all",
+        default="",
+        choices=("base", "all"),
+        help="autoencoder: train decoder and LUA only: a generator of the latents stays valid; base: and the detail "
+        "channels, which --channels added",
+    )
+    result.add_argument(
+        "--channels",
+        type=int,
+        metavar="N",
+        help="autoencoder: of the latent; with --init, channels for detail are added and the others stay as they are",
+    )
+    result.add_argument("--stages", help="run only these stages, by name, comma-separated")
+    result.add_argument("--steps", type=int, help="total steps; the stages keep their shares")
+    result.add_argument("--batch", type=int, help="crops per step and device in every stage")
+    result.add_argument("--crop", type=int, help="side of the crops in px in every stage")
+    result.add_argument("--lr", type=float, help="learning rate in every stage")
+    result.add_argument("--cache", type=Path, metavar="DIR", help="where latents are kept (default: OUT/cache)")
+    result.add_argument(
+        "--cached",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="random crops that are encoded once, for lua and swinir; 0: encode other crops at every step "
+        "(default: %(default)s)",
+    )
+    result.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    result.add_argument("--fp32", action="store_true", help="train in float32 instead of bfloat16 autocast")
+    result.add_argument("--threads", type=int, help="CPU threads")
+    result.add_argument("--seed", type=int, default=0)
+    return result
+
+
+def main(argv: list[str]) -> int:
+    args = parser().parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    stages = chosen_stages(args)
+    devices = join(args.device)
+    torch.manual_seed(args.seed)
+    facts = {
+        "what": args.what,
+        "space": args.space,
+        "device": _device_name(devices),
+        "torch": torch.__version__,
+        "bf16": not args.fp32,
+        "seed": args.seed,
+    }
+    make = generator_task if args.what == "generator" else network_task
+    task = make(args, stages, devices, facts)
+    if devices.is_first:
+        print(f"{args.what}, space {args.space}, {facts['start']}; {facts['device']}", flush=True)
+    train(task, stages, Settings(args.out, devices, not args.fp32, seed=args.seed, facts=facts))
+    if devices.is_first:
+        print(f"{args.out / 'model'} holds the model; the log is {args.out / 'log.jsonl'}")
+    return 0
+
+
+def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, Any]) -> Task:
+    """The task of the autoencoder, of LUA or of SwinIR; what is known of it is added to `facts`."""
+    if args.keep_latents and not (args.what == "autoencoder" and args.init):
+        raise UserError("--keep-latents is for a trained autoencoder: train autoencoder, with --init to name it")
+    if args.channels and args.what != "autoencoder":
+        raise UserError(f"--channels is for the autoencoder; {args.what} has those of its latents: leave it out")
+    crops = Crops(args.images, smallest=max(stage.crop for stage in stages))
+    facts["near_duplicates"] = check_duplicates(crops, args.test_images) if devices.is_first else None
+    facts["images"] = len(crops.names)
+    held_out = sample_crops(args.samples or args.images)
+    if args.what == "autoencoder":
+        start = load_autoencoder(args.init) if args.init else None
+        lua = load_lua(args.lua) if args.lua else None
+        facts["start"] = f"from {name_of(args.init)}" if args.init else "new"
+        facts["keep_latents"] = args.keep_latents
+        if args.channels and start:
+            start = autoencoder.widened(start, args.channels, crops)
+            lua = lua and autoencoder.widened_lua(lua, start, crops)
+            facts["start"] += f", widened to {args.channels} channels"
+        return autoencoder.AutoencoderTask(crops, held_out, start, lua, args.keep_latents, args.channels)
+    network = load_network(args.space, args.vae).to(devices.device, memory_format=torch.channels_last)
+    tiny = tiny_of(args, network)
+    model, facts["start"] = start_model(args, network, tiny, crops)
+    if args.back_project:
+        model = upscaler.with_back_projection(model, args.back_project)
+    pairs = make_pairs(args, stages, model.scales, network, crops, devices)
+    facts |= {"vae": name_of(args.vae or "default"), "cached": args.cached}
+    return upscaler.UpscalerTask(model, network, pairs, held_out, tiny)
+
+
+def generator_task(args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, Any]) -> Task:
+    """The task of the text-to-latent model."""
+    from lua_demo.train.generator import Corpus, GeneratorTask  # noqa: PLC0415  diffusers takes seconds to import
+
+    if args.space != "embedded":
+        raise UserError(f"the generator is made for the embedded space, not {args.space}; leave --space out")
+    corpus = Corpus(args.images, args.vae or WEIGHTS_DIR / "embedded" / "autoencoder", args.cache or args.out / "cache")
+    if not devices.is_first:
+        devices.wait()
+    for size in {stage.crop for stage in stages}:
+        corpus.at(size)
+    if devices.is_first:
+        devices.wait()
+    facts |= {"images": len(corpus.files), "start": f"from {name_of(args.init)}" if args.init else "new"}
+    return GeneratorTask(corpus, args.init)
+
+
+def chosen_stages(args: Namespace) -> list[Stage]:
+    plans = {"autoencoder": autoencoder.STAGES, "lua": upscaler.LUA_STAGES, "swinir": upscaler.SWINIR_STAGES}
+    stages = plans[args.what] if args.what in plans else importlib.import_module("lua_demo.train.generator").STAGES
+    if args.stages:
+        by_name = {stage.name: stage for stage in stages}
+        if args.what == "lua":
+            by_name |= {stage.name: stage for stage in upscaler.MORE_LUA_STAGES}
+        for name in args.stages.split(","):
+            if name not in by_name:
+                raise UserError(f"{args.what} has no stage {name!r}; choose from {', '.join(by_name)}")
+        stages = [by_name[name] for name in args.stages.split(",")]
+    if args.steps:
+        stages = with_steps(stages, args.steps)
+    changes = {name: value for name in ("batch", "crop", "lr") if (value := getattr(args, name))}
+    return [dataclasses.replace(stage, **changes) for stage in stages]
+
+
+def check_duplicates(crops: Crops, folders: Sequence[Path]) -> dict | None:
+    """Refuse to train on what is tested, and say what was compared; None where there is nothing to compare with."""
+    if not folders:
+        print("no --test-images: not checked whether test pictures are trained on", flush=True)
+        return None
+    found = duplicates.check(crops.names, crops.thumbnails, folders)
+    print(
+        f"no test picture is trained on: {found['training_images']} training and {found['test_images']} test pictures "
+        f"compared in {found['compared']} pairs of views",
+        flush=True,
+    )
+    return found
+
+
+def tiny_of(args: Namespace, network: nn.Module) -> TinyAutoencoder | None:
+    """The tiny autoencoder whose layers LUA is trained between; None where it works on the latents themselves."""
+    if args.what != "lua" or args.plain or not SPACES[args.space].tiny:
+        if args.tiny:
+            raise UserError("--tiny is for a LUA of a published space, without --plain: leave it out")
+        return None
+    if args.tiny or not isinstance(network, TinyAutoencoder):
+        return load_tiny(args.space, args.tiny).to(next(network.parameters()).device)
+    return network
+
+
+def start_model(
+    args: Namespace, network: nn.Module, tiny: TinyAutoencoder | None, crops: Crops
+) -> tuple[LUA | FeatureLUA | SwinIR, str]:
+    """What training starts from, and a phrase that says so."""
+    if args.init and args.width:
+        raise UserError(f"--width {args.width} is for a new model, but --init gives one: leave one of them out")
+    if args.what == "swinir" and args.init:
+        return load_swinir(args.init), f"from {name_of(args.init)}"
+    if args.what == "swinir":
+        return upscaler.new_swinir(width=args.width), "new"
+    channels = None if tiny else network.latent_channels
+    if args.init:
+        given, space = load_any_lua(args.init), space_of(args.init)
+        if space == args.space and isinstance(given, FeatureLUA if tiny else LUA):
+            return given, f"from {name_of(args.init)}"
+        model = upscaler.adapted(given, channels)
+        how = f"trunk of {name_of(args.init)}, adapted from {space or 'an unknown space'}"
+    else:
+        model, how = upscaler.new_lua_for(channels, width=args.width), "new"
+    upscaler.fit_skips(model, network, crops, tiny)
+    return model, how
+
+
+def space_of(source: str) -> str | None:
+    """The latent space that the training.json of a model folder names; None for a model that has no such file."""
+    file = Path(source).expanduser() / "training.json"
+    # Models older than the field are of the embedded space.
+    return json.loads(file.read_text()).get("space", "embedded") if file.is_file() else None
+
+
+def make_pairs(
+    args: Namespace, stages: Sequence[Stage], scales: Sequence[int], network: nn.Module, crops: Crops, devices: Devices
+) -> Pairs:
+    if not args.cached:
+        return FreshPairs(network, crops, scales, upscaler.has_latents(stages))
+    sizes = {stage.crop for stage in stages}
+    if len(sizes) > 1:
+        raise UserError(f"the stages have crops of {sorted(sizes)} px, but a cache holds one size: give --crop")
+    pixels = args.what == "swinir" or upscaler.has_pixels(stages)
+    if not devices.is_first:
+        devices.wait()
+    with torch.autocast(devices.device.split(":")[0], torch.bfloat16, enabled=not args.fp32):
+        pairs = CachedPairs(args.cache or args.out / "cache", network, crops, scales, sizes.pop(), args.cached, pixels)
+    if devices.is_first:
+        devices.wait()
+    return pairs
+
+
+def _device_name(devices: Devices) -> str:
+    count = f"{devices.count} x " if devices.count > 1 else ""
+    if devices.device.startswith("cuda"):
+        return count + torch.cuda.get_device_name(devices.device)
+    return f"{count}{platform.machine()} CPU, {torch.get_num_threads()} threads"

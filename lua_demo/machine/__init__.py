@@ -1,0 +1,1 @@
+"""The machine: devices and dtypes, memory, timing, stopping, several processes, command-line arguments."""

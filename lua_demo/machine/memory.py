@@ -1,0 +1,148 @@
+"""What fits where: how a base model is placed, from numbers alone, and how much memory there is."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from lua_demo.catalog.bases import VAE_GIB, Base
+
+GIB = 2**30
+MARGIN = 1.1
+"""Of what is asked for, against fragmentation and what was not counted."""
+
+ACTIVATION_GIB = 1.6
+"""Working memory of sampling one megapixel, in GiB: a rule of thumb for the largest of the bases, not a measurement."""
+
+STREAMED_GIB = 1.0
+"""The largest layer that is on the device at a time where weights are streamed."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that sampling takes: weights of text encoders, denoiser and autoencoder; working memory."""
+
+    encoders: int
+    denoiser: int
+    vae: int
+    working: int
+
+    @property
+    def weights(self) -> int:
+        return self.encoders + self.denoiser + self.vae
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A way to place a base model.
+
+    Attributes:
+        key, label: for records and for people.
+        device, host: bytes of a `Need` that must be free on the device, and in the machine's memory beside it.
+    """
+
+    key: str
+    label: str
+    device: Callable[[Need], int]
+    host: Callable[[Need], int]
+
+
+RESIDENT = Plan("resident", "all weights stay on the device", lambda n: n.weights + n.working, lambda n: n.weights)
+MODEL_OFFLOAD = Plan(
+    "model-offload",
+    "model offload: one of text encoders, denoiser and autoencoder on the device at a time",
+    lambda n: max(n.encoders, n.denoiser, n.vae) + n.working,
+    lambda n: n.weights,
+)
+DROP_ENCODERS = Plan(
+    "drop-encoders",
+    "the text encoders are dropped once the prompt is encoded, and loaded again for the next prompt",
+    lambda n: max(n.encoders, n.denoiser + n.vae) + n.working,
+    lambda n: max(n.encoders, n.denoiser + n.vae),
+)
+SEQUENTIAL_OFFLOAD = Plan(
+    "sequential-offload",
+    "sequential offload: layer by layer on the device, slow",
+    lambda n: round(STREAMED_GIB * GIB) + n.working,
+    lambda n: n.weights,
+)
+PLANS = (RESIDENT, MODEL_OFFLOAD, DROP_ENCODERS, SEQUENTIAL_OFFLOAD)
+"""Fastest first. Dropping reads gigabytes from disk for every new prompt; offloading moves them over the bus."""
+
+
+def need(row: Base, width: int, height: int, bytes_per_weight: int = 2) -> Need:
+    """What sampling a picture of `width` x `height` px with `row` takes; the table counts two bytes per weight."""
+    scale = GIB * bytes_per_weight / 2
+    megapixels = width * height / 2**20
+    parts = row.encoder_gib, row.denoiser_gib, VAE_GIB, ACTIVATION_GIB * megapixels
+    return Need(*(round(part * scale) for part in parts))
+
+
+def fitting(needed: Need, device_bytes: int, host_bytes: int | None) -> tuple[Plan, ...]:
+    """The plans that fit, fastest first.
+
+    Args:
+        device_bytes: free on the device, with what the model itself holds there already.
+        host_bytes: free in the machine's memory, likewise; None where that is the device's own (a CPU, unified memory),
+            where there is nowhere to offload to.
+    """
+    if host_bytes is None:
+        return tuple(plan for plan in (RESIDENT, DROP_ENCODERS) if plan.device(needed) * MARGIN <= device_bytes)
+    return tuple(
+        plan
+        for plan in PLANS
+        if plan.device(needed) * MARGIN <= device_bytes and plan.host(needed) * MARGIN <= host_bytes
+    )
+
+
+def slower(plan: Plan, needed: Need, shared: bool) -> Plan | None:
+    """The fastest plan that asks less of the device than `plan`; None where there is none.
+
+    `shared`: the device has no memory of its own, as above.
+    """
+    order = (DROP_ENCODERS,) if shared else PLANS
+    return next((other for other in order if other.device(needed) < plan.device(needed)), None)
+
+
+def refusal(label: str, needed: Need, device_bytes: int, host_bytes: int | None) -> str:
+    """Why nothing fits."""
+    plans = (DROP_ENCODERS,) if host_bytes is None else (SEQUENTIAL_OFFLOAD, DROP_ENCODERS)
+    least = min(plan.device(needed) for plan in plans)
+    beside = "" if host_bytes is None else f", with {host_bytes / GIB:.1f} GiB of memory beside it"
+    return (
+        f"{label} needs at least {least * MARGIN / GIB:.1f} GiB on the device here, of which "
+        f"{device_bytes / GIB:.1f} GiB are free{beside}"
+    )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can be had on `device`: of the driver and of the allocator; on a CPU, of the machine."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return psutil.virtual_memory().available
+
+
+def host_bytes(device: torch.device) -> int | None:
+    """Free bytes of the machine beside `device`; None where the device has no memory of its own."""
+    return psutil.virtual_memory().available if device.type == "cuda" else None
+
+
+def give_back(device: torch.device) -> None:
+    """Return unused memory to the device."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CPU allocations fail with a plain RuntimeError that only its text tells apart."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -1,0 +1,1 @@
+"""Networks with their weights: loading, decoding, sampling, upscaling."""

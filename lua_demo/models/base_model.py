@@ -1,0 +1,188 @@
+"""A published base model on a device: had from the hub or a folder, placed so that it fits, asked for latents."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import GatedRepoError, HFValidationError
+from torch import Tensor
+
+from lua_demo.catalog.bases import Base
+from lua_demo.catalog.families import FAMILIES
+from lua_demo.machine import memory
+from lua_demo.machine.memory import DROP_ENCODERS, MODEL_OFFLOAD, RESIDENT, SEQUENTIAL_OFFLOAD, Plan, give_back
+from lua_demo.models.generators import sample
+from lua_demo.models.weights import hub_file
+from lua_demo.schema import UserError
+
+INDEX = "model_index.json"
+
+
+class BaseModel:
+    """One row of `BASES` with weights. `plan` is how it is placed; None as long as nothing is loaded.
+
+    Args:
+        source: folder of a diffusers pipeline, or a hub id.
+        dtype: of all weights.
+    """
+
+    def __init__(self, row: Base, source: str | os.PathLike[str], device: torch.device, dtype: torch.dtype):
+        self.row, self.source, self.device, self.dtype = row, source, device, dtype
+        self.family = FAMILIES[row.family]
+        self.plan: Plan | None = None
+        self._pipeline: Any = None
+        self._encoded: tuple[tuple[str, bool], dict[str, Any]] | None = None
+
+    def need(self, size: tuple[int, int]) -> memory.Need:
+        """What sampling takes: the table's numbers, or where the weights lie in a folder, what is there."""
+        needed = memory.need(self.row, *size, self.dtype.itemsize)
+        if not Path(self.source).is_dir():
+            return needed
+        folder, size_of_one = Path(self.source), self.dtype.itemsize
+        parts = {part: _values(folder / part) * size_of_one for part in components(self.row, folder)}
+        texts = sum(count for part, count in parts.items() if part.startswith("text_encoder"))
+        return replace(needed, encoders=texts, denoiser=parts.get(self.family.denoiser, 0), vae=parts.get("vae", 0))
+
+    def plans(self, size: tuple[int, int]) -> tuple[Plan, ...]:
+        """The ways in which a picture of `size` px can be sampled here, fastest first; what it holds counts as free."""
+        on_device, on_host = self._held()
+        host = memory.host_bytes(self.device)
+        return memory.fitting(
+            self.need(size), memory.free_bytes(self.device) + on_device, None if host is None else host + on_host
+        )
+
+    def refusal(self, size: tuple[int, int]) -> str:
+        """Why `plans` is empty."""
+        free = memory.free_bytes(self.device) + self._held()[0]
+        return memory.refusal(self.row.label, self.need(size), free, memory.host_bytes(self.device))
+
+    def place(self, size: tuple[int, int]) -> None:
+        """Load it, if it is not there, in the fastest way in which a picture of `size` px can be sampled.
+
+        Raises:
+            UserError: nothing fits; gated, not there, not reachable, or no pipeline of its family.
+        """
+        fitting = self.plans(size)
+        if not fitting:
+            raise UserError(self.refusal(size))
+        if self.plan not in fitting:
+            self._use(fitting[0])
+
+    def step_down(self, size: tuple[int, int]) -> bool:
+        """After an out-of-memory: give back everything and use the next plan that asks less. False where there is none.
+
+        What the text encoders made of the prompt is kept.
+        """
+        shared = memory.host_bytes(self.device) is None
+        slower = memory.slower(self.plan, self.need(size), shared)
+        if slower is None:
+            return False
+        self._use(slower)
+        return True
+
+    def release(self) -> None:
+        """Give back the memory of all weights; they are loaded again when they are needed."""
+        self._pipeline = None
+        if self.plan is not None:
+            self.plan = None
+            give_back(self.device)
+
+    def __call__(self, prompt: str, size: tuple[int, int], steps: int, guidance: float, *rest: Any) -> Tensor:
+        """Prompt -> normalised latent, as `generators.sample`. The text encoders run once for a prompt."""
+        # Accelerate cannot stream tensors that were made in inference mode.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            given = self._text(prompt, guidance > 1)
+            if self._pipeline is None:
+                self._load_for(DROP_ENCODERS, encoders=False)
+            return sample(self._pipeline, self.family, given, size, steps, guidance, *rest)
+
+    def _text(self, prompt: str, guided: bool) -> dict[str, Any]:
+        if self._encoded is None or self._encoded[0] != (prompt, guided):
+            self._encoded = None
+            if self.plan is DROP_ENCODERS:
+                self._load_for(DROP_ENCODERS, encoders=True)
+            self._encoded = (prompt, guided), self.family.encode(self._pipeline, prompt, guided)
+            if self.plan is DROP_ENCODERS:
+                self._pipeline = None
+                give_back(self.device)
+        return self._encoded[1]
+
+    def _use(self, plan: Plan) -> None:
+        self.release()
+        if plan is not DROP_ENCODERS:  # which loads one half at a time, when it is needed
+            self._load_for(plan)
+        self.plan = plan
+
+    def _load_for(self, plan: Plan, encoders: bool | None = None) -> None:
+        """Load the pipeline, or only its text encoders, or all but these, and place it."""
+        self._pipeline = None
+        give_back(self.device)
+        index = components(self.row, self.source)
+        texts = [name for name in index if name.startswith("text_encoder")]
+        without = {None: [], True: [self.family.denoiser, "vae"], False: texts}[encoders]
+        with torch.inference_mode(False):
+            pipeline = self._from_pretrained({name: None for name in (*without, *self.family.without)})
+            if plan in (RESIDENT, DROP_ENCODERS):
+                pipeline.to(self.device)
+            elif plan is MODEL_OFFLOAD:
+                pipeline.enable_model_cpu_offload(device=self.device)
+            elif plan is SEQUENTIAL_OFFLOAD:
+                pipeline.enable_sequential_cpu_offload(device=self.device)
+        self._pipeline = pipeline
+
+    def _from_pretrained(self, changes: dict[str, None]) -> Any:
+        import diffusers  # noqa: PLC0415  takes seconds
+
+        kind = getattr(diffusers, self.family.pipeline)
+        variant = None if Path(self.source).is_dir() else self.row.variant
+        try:
+            return kind.from_pretrained(self.source, dtype=self.dtype, variant=variant, **changes)
+        except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
+            line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"{self.source} could not be loaded as a {self.family.pipeline} ({line[:200]})") from error
+
+    def _held(self) -> tuple[int, int]:
+        """Bytes of the weights on the device, and beside it."""
+        if self._pipeline is None:
+            return 0, 0
+        modules = [part for part in self._pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        tensors = [t for part in modules for t in (*part.parameters(), *part.buffers())]
+        there = sum(t.nbytes for t in tensors if t.device.type == self.device.type)
+        return there, sum(t.nbytes for t in tensors) - there
+
+
+def _values(folder: Path) -> int:
+    """How many values the safetensors files in `folder` hold, by their headers."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total
+
+
+def components(row: Base, source: str | os.PathLike[str]) -> list[str]:
+    """Names of the components of the pipeline at `source`; a clear refusal where it cannot be had."""
+    if Path(source).is_dir():
+        file = Path(source) / INDEX
+    else:
+        try:
+            file = hub_file(os.fspath(source), INDEX)
+        except GatedRepoError as error:
+            raise UserError(f"{row.label} is gated: {row.access or f'ask for access at {source}'}") from error
+        except (OSError, HFValidationError) as error:
+            gated = f" (it is gated: {row.access})" if row.gated else ""
+            raise UserError(
+                f"{row.label} could not be had: {source} is not here and the Hugging Face hub did not give it "
+                f"({type(error).__name__}); go online{gated}, or choose another base"
+            ) from error
+    try:
+        return [name for name in json.loads(file.read_text(encoding="utf-8")) if not name.startswith("_")]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source} is no diffusers pipeline: its {INDEX} is missing or broken; get it again") from error

@@ -1,0 +1,133 @@
+"""The embedded text-to-latent model as a diffusers pipeline: used like any other base model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from lua_demo.catalog.prompts import WORDS, meaning
+from lua_demo.networks.denoiser import CaptionEncoder, Denoiser, Detail
+from lua_demo.schema import UserError
+
+STRIDE = 8
+
+
+@dataclass
+class LatentOutput(BaseOutput):
+    """`images`: normalised latents B x C x h x w. `ignored`: per prompt the words that meant nothing to the model."""
+
+    images: Tensor
+    ignored: list[tuple[str, ...]]
+
+
+class EmbeddedPipeline(DiffusionPipeline):
+    """Prompt -> normalised latent of the embedded autoencoder, by rectified flow with classifier-free guidance.
+
+    The denoiser samples the first channels of the latent; what the others then are is no matter of chance.
+    """
+
+    model_cpu_offload_seq = "text_encoder->transformer->detail"
+    _callback_tensor_inputs = ("latents",)
+
+    def __init__(
+        self,
+        text_encoder: CaptionEncoder,
+        transformer: Denoiser,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        detail: Detail,
+    ):
+        super().__init__()
+        self.register_modules(text_encoder=text_encoder, transformer=transformer, scheduler=scheduler, detail=detail)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> EmbeddedPipeline:
+        """Load from a folder that `save_pretrained` wrote.
+
+        diffusers finds components in its own modules and in those of transformers only; ours are named here.
+        """
+        for name, component in (("text_encoder", CaptionEncoder), ("transformer", Denoiser), ("detail", Detail)):
+            if name not in kwargs:
+                kwargs[name] = component.from_pretrained(folder, subfolder=name)
+        return super().from_pretrained(folder, **kwargs)
+
+    def encode_prompt(self, prompts: list[str]) -> tuple[Tensor, list[tuple[str, ...]]]:
+        """Prompts -> B x places x width, and the ignored words of each. UserError for one without any known word."""
+        understood = [meaning(prompt) for prompt in prompts]
+        ids = self.text_encoder.tokenize([list(prompt.words) for prompt in understood])
+        return self.text_encoder(ids), [prompt.ignored for prompt in understood]
+
+    @torch.no_grad()
+    def complete(self, latents: Tensor) -> Tensor:
+        """B x channels of the denoiser x h x w -> B x C x h x w: corrected, and with the detail channels after them."""
+        return self.detail(latents.to(self.detail.dtype)).to(latents.dtype)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        height: int = 512,
+        width: int = 512,
+        num_inference_steps: int = 16,
+        guidance_scale: float = 3.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "latent",
+        callback_on_step_end: Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
+    ) -> LatentOutput:
+        """Sample latents.
+
+        Args:
+            prompt: free text, or one per picture.
+            height, width: of the picture in pixels, multiples of 8.
+            guidance_scale: 1 turns guidance off.
+            generator: a CPU generator gives the same noise on every machine.
+            output_type: "latent"; decoding is the caller's.
+            callback_on_step_end: (pipeline, step, timestep, {"latents": ...}) -> dict that may replace the latents,
+                which have no detail yet.
+        Raises:
+            UserError: a prompt without a known word; a size, number of steps or output type that cannot be.
+        """
+        if output_type != "latent":
+            raise UserError(f'output_type {output_type!r} does not exist; "latent" is the only one: decode it yourself')
+        if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
+            raise UserError(f"size {width} x {height} cannot be generated; both sides must be multiples of {STRIDE}")
+        if num_inference_steps < 1:
+            raise UserError(f"{num_inference_steps} steps make no picture; give 1 or more")
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        text, ignored = self.encode_prompt(prompts)
+        guided = guidance_scale != 1
+        if guided:
+            nothing = self.text_encoder(self.text_encoder.tokenize([[]])).expand(len(prompts), -1, -1)
+            text = torch.cat([nothing, text])
+        shape = (len(prompts), self.transformer.config.channels, height // STRIDE, width // STRIDE)
+        latents = randn_tensor(shape, generator, self.transformer.device, self.transformer.dtype)
+        self.scheduler.set_timesteps(num_inference_steps, device=self.transformer.device)
+        for step, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            times = (time / self.scheduler.config.num_train_timesteps).expand(len(text))
+            velocity = self.transformer(torch.cat([latents, latents]) if guided else latents, times, text)
+            if guided:
+                without, given = velocity.chunk(2)
+                velocity = without + guidance_scale * (given - without)
+            latents = self.scheduler.step(velocity, time, latents).prev_sample
+            if callback_on_step_end:
+                offered = {name: latents for name in callback_on_step_end_tensor_inputs if name == "latents"}
+                latents = callback_on_step_end(self, step, int(time), offered).get("latents", latents)
+        completed = self.complete(latents)
+        self.maybe_free_model_hooks()
+        return LatentOutput(images=completed, ignored=ignored)
+
+
+def new_pipeline(**sizes: Any) -> EmbeddedPipeline:
+    """An untrained pipeline. `sizes` go to `Denoiser`."""
+    encoder = CaptionEncoder(list(WORDS))
+    transformer = Denoiser(text_width=encoder.config.width, **sizes)
+    detail = Detail(transformer.config.channels)
+    return EmbeddedPipeline(encoder, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), detail)

@@ -1,0 +1,89 @@
+"""What a base latent comes from: a photo that is encoded, or a prompt that is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lua_demo.catalog.families import FAMILIES, Family
+from lua_demo.models.vaes import VAE
+
+STRIDE = 8
+
+
+def from_photo(vae: VAE, image: Tensor) -> Tensor:
+    """Photo as an image B x 3 x H x W in [0, 1] -> normalised latent B x C x ceil(H / stride) x ceil(W / stride)."""
+    return vae.encode(image)
+
+
+def sample(
+    pipeline: Any,
+    family: Family,
+    given: dict[str, Any],
+    size: tuple[int, int],
+    steps: int,
+    guidance: float,
+    seed: int,
+    told: Callable[[int], None] = lambda step: None,
+) -> Tensor:
+    """Run a diffusers pipeline -> normalised latent 1 x C x height/8 x width/8, float32.
+
+    Args:
+        given: what `family.encode` made of the prompt.
+        size: (width, height) of the picture in pixels, multiples of `family.multiple`.
+        guidance: 1 is off.
+        seed: of the noise, which is drawn on the CPU: the same on every machine.
+        told: called after each step with the number of steps that are done.
+    """
+    latents = None
+
+    def at_step_end(_, step, time, tensors):
+        nonlocal latents
+        latents = tensors["latents"]
+        told(step + 1)
+        return tensors
+
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline(
+        **given,
+        height=size[1],
+        width=size[0],
+        num_inference_steps=steps,
+        guidance_scale=family.guidance(guidance),
+        generator=torch.Generator().manual_seed(seed),
+        output_type="latent",
+        callback_on_step_end=at_step_end,
+    )
+    return family.to_ours(latents.float(), size[1] // STRIDE, size[0] // STRIDE)
+
+
+class PromptToLatent(nn.Module):
+    """A small diffusers pipeline as one network. Carries no gradient policy of its own."""
+
+    def __init__(self, pipeline: Any, family: str = "embedded"):
+        super().__init__()
+        self.pipeline, self.family = pipeline, FAMILIES[family]
+        self.parts = nn.ModuleList(part for part in pipeline.components.values() if isinstance(part, nn.Module))
+
+    def forward(self, prompt: str, size: tuple[int, int], steps: int, guidance: float, *rest: Any) -> Tensor:
+        """Prompt -> normalised latent, as `sample`."""
+        given = self.family.encode(self.pipeline, prompt, guidance > 1)
+        return self.pipeline.complete(sample(self.pipeline, self.family, given, size, steps, guidance, *rest))
+
+
+def load_generator(source: str | Path) -> PromptToLatent:
+    """The embedded text-to-latent model from its folder."""
+    from lua_demo.models.embedded import EmbeddedPipeline  # noqa: PLC0415  diffusers takes seconds to import
+
+    return PromptToLatent(EmbeddedPipeline.from_pretrained(source))
+
+
+def picture_size(size: int, ratio: float, multiple: int = STRIDE) -> tuple[int, int]:
+    """(width, height) of about `ratio` = width / height, the longer `size` px or just below, in steps of `multiple`."""
+    longer = max(multiple, size // multiple * multiple)
+    shorter = max(multiple, round(longer * min(ratio, 1 / ratio) / multiple) * multiple)
+    return (longer, shorter) if ratio >= 1 else (shorter, longer)

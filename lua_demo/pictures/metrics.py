@@ -1,0 +1,158 @@
+"""How far a picture is from the ground truth. Inputs are H x W x 3 uint8 sRGB: the pixels that are shown and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lua_demo.pictures.images import to_tensor
+
+PSNR_OF_IDENTICAL = 100.0
+MIN_SIDE = {"ssim": 11, "ms_ssim": 176, "vif": 41}
+LOW_PASS = 16
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
+BORDER = 16
+# A multiple of both scales: interpolation alone makes steps that repeat with the scale, and they are no seams.
+BESIDE = 4
+
+
+def prepare() -> None:
+    """Import ahead of time what `against` needs: two seconds that only a comparison with a ground truth should pay."""
+    import skimage.color  # noqa: F401, PLC0415
+    import torchmetrics.functional.image  # noqa: F401, PLC0415
+
+
+def against(image: np.ndarray, truth: np.ndarray, device: torch.device | str = "cpu") -> dict[str, float | None]:
+    """`psnr` (dB), `ssim`, `ms_ssim` and `colour_shift` (dE2000) of `image` against `truth`.
+
+    SSIM and MS-SSIM are torchmetrics' with its standard Gaussian window; None where a side is too short for them.
+    """
+    from torchmetrics.functional.image import (  # noqa: PLC0415
+        multiscale_structural_similarity_index_measure as ms_ssim,
+    )
+    from torchmetrics.functional.image import (  # noqa: PLC0415
+        structural_similarity_index_measure as ssim,
+    )
+
+    x, y = _pair(image, truth, device)
+    return {
+        "psnr": psnr(image, truth),
+        "ssim": ssim(x, y, data_range=1.0).item() if _fits("ssim", truth) else None,
+        "ms_ssim": ms_ssim(x, y, data_range=1.0).item() if _fits("ms_ssim", truth) else None,
+        "colour_shift": colour_shift(image, truth),
+    }
+
+
+def psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    """Peak signal-to-noise ratio over all RGB values in dB; 100 for identical pictures."""
+    error = np.mean((image.astype(np.float32) - truth) ** 2, dtype=np.float64)
+    return min(PSNR_OF_IDENTICAL, float(10 * np.log10(255**2 / error))) if error else PSNR_OF_IDENTICAL
+
+
+def colour_shift(image: np.ndarray, truth: np.ndarray) -> float:
+    """Mean CIE dE2000 after averaging over blocks of about 16 x 16 px: the colour of areas, not of edges and grain."""
+    from skimage.color import deltaE_ciede2000, rgb2lab  # noqa: PLC0415
+
+    size = [max(1, side // LOW_PASS) for side in truth.shape[:2]]
+    areas = (F.adaptive_avg_pool2d(to_tensor(picture), size)[0] for picture in (image, truth))
+    return float(deltaE_ciede2000(*(rgb2lab(area.permute(1, 2, 0).numpy()) for area in areas)).mean())
+
+
+def further(
+    image: np.ndarray, truth: np.ndarray, base: np.ndarray | None, lines: Sequence[int]
+) -> dict[str, float | None]:
+    """What `evaluate` measures beside `against`: `vif`, `colour_drift`, `sharpness`, `grid` and `border`.
+
+    Args:
+        image, truth: of one size.
+        base: the decoded base, which `image` was enlarged from; None where it is not known.
+        lines: distances in px of the lines on which `image` could show seams.
+    """
+    return {
+        "vif": vif(image, truth),
+        "colour_drift": None if base is None else colour_shift(image, base),
+        "sharpness": sharpness(image, truth),
+        "grid": grid(image, truth, lines),
+        "border": border(image, truth),
+    }
+
+
+def vif(image: np.ndarray, truth: np.ndarray) -> float | None:
+    """Visual information fidelity of the luma, torchmetrics' pixel-domain version. None below 41 pixels."""
+    from torchmetrics.functional.image import visual_information_fidelity  # noqa: PLC0415
+
+    # Contiguous planes: in the layout that suits SSIM, a convolution of one channel takes thirty times as long.
+    return visual_information_fidelity(_luma(image), _luma(truth)).item() if _fits("vif", truth) else None
+
+
+def sharpness(image: np.ndarray, truth: np.ndarray) -> float:
+    """Energy of the luma above a Gaussian low-pass (sigma 1 px), as a share of the ground truth's; 1: equally sharp.
+
+    Noise and artifacts count as detail: read it beside a metric of fidelity.
+    """
+    return _ratio(*(_high_pass_energy(_luma(picture)) for picture in (image, truth)))
+
+
+def grid(image: np.ndarray, truth: np.ndarray, lines: Sequence[int]) -> float:
+    """Seams: the luma's mean step across lines every n px over that 4 px beside them, as a multiple of the same ratio
+    of the ground truth; the worst n of `lines`. 1: no grid. An n that does not fit is left out.
+
+    Absolute steps, not squared ones: three times less of the noise that the few lines of a wide grid pick up.
+    """
+    ratios = [
+        _ratio(*(_steps_on_lines(_luma(picture), period) for picture in (image, truth)))
+        for period in lines
+        if min(truth.shape[:2]) > period + BESIDE
+    ]
+    return max(ratios, default=1.0)
+
+
+def border(image: np.ndarray, truth: np.ndarray) -> float | None:
+    """Mean absolute error in the outermost 16 px over that of the interior; None where there is no interior."""
+    if min(truth.shape[:2]) <= 2 * BORDER:
+        return None
+    error = np.abs(image.astype(np.float32) - truth)
+    interior = error[BORDER:-BORDER, BORDER:-BORDER]
+    frame = (error.sum(dtype=np.float64) - interior.sum(dtype=np.float64)) / (error.size - interior.size)
+    return _ratio(float(frame), float(interior.mean(dtype=np.float64)))
+
+
+def _steps_on_lines(luma: Tensor, period: int) -> float:
+    """Mean absolute step across the lines at multiples of `period` over that across the lines `BESIDE` px away."""
+    on, beside = [], []
+    for plane in (luma[0, 0], luma[0, 0].T):
+        steps = plane.diff(dim=-1).abs().mean(0)  # the step between pixels k - 1 and k is at k - 1
+        at = torch.arange(period, len(steps) + 1 - BESIDE, period) - 1
+        on.append(steps[at])
+        beside += [steps[at - BESIDE], steps[at + BESIDE]]
+    return _ratio(torch.cat(on).mean().item(), torch.cat(beside).mean().item())
+
+
+def _high_pass_energy(luma: Tensor) -> float:
+    window = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / 2)
+    window = window / window.sum()
+    low = F.conv2d(F.pad(luma, (2, 2, 2, 2), mode="replicate"), (window[:, None] * window)[None, None])
+    return (luma - low).square().mean().item()
+
+
+def _ratio(value: float, of: float) -> float:
+    """1 where there is nothing on either side; a bounded number where there is nothing below."""
+    return (value + 1e-6) / (of + 1e-6)
+
+
+def _luma(image: np.ndarray) -> Tensor:
+    """1 x 1 x H x W in [0, 255]."""
+    return torch.from_numpy(image.astype(np.float32) @ np.array(LUMA, np.float32))[None, None]
+
+
+def _pair(image: np.ndarray, truth: np.ndarray, device: torch.device | str) -> list[Tensor]:
+    # torchmetrics' depthwise 11 x 11 convolutions are seven times faster on a CPU in this layout.
+    return [to_tensor(x).to(device, memory_format=torch.channels_last) for x in (image, truth)]
+
+
+def _fits(name: str, truth: np.ndarray) -> bool:
+    return min(truth.shape[:2]) >= MIN_SIDE[name]

@@ -1,0 +1,1 @@
+"""Finished comparisons as records, claims, HTML and CSV."""

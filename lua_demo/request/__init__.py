@@ -1,0 +1,1 @@
+"""A request: checked, as plain settings, and what it starts from."""

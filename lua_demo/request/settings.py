@@ -1,0 +1,58 @@
+"""The settings of a request as flat, plain values: one codec for PNG metadata, stored runs, links and the form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from lua_demo.catalog.bases import BASES
+from lua_demo.request.validate import validated_settings
+from lua_demo.schema import Request
+
+SOURCES = ("image", "latent")
+"""Fields of `Request` that name a file of one machine: they are no settings, and travel as bytes."""
+
+OF_PROMPTS = ("prompt", "steps", "guidance", "aspect", "force_native")
+"""Fields that mean nothing where the base does not come from a prompt."""
+
+DEFAULTS = {field.name: field.default for field in fields(Request) if field.name not in SOURCES}
+
+
+def to_settings(request: Request) -> dict[str, Any]:
+    """Name -> value that JSON can hold, for every field that matters but the files."""
+    values = {name: getattr(request, name) for name in DEFAULTS if request.prompt or name not in OF_PROMPTS}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def from_settings(settings: Mapping[str, Any], image: str = "", latent: str = "") -> Request:
+    """The request with these settings; names that are no setting are ignored.
+
+    What is missing keeps its default, which is for a prompt's steps and guidance what the makers of the base advise.
+
+    Raises:
+        UserError: a value that cannot be run.
+    """
+    known = {name: settings[name] for name in DEFAULTS if name in settings}
+    base = known.get("base", Request.base)
+    row = BASES.get(base) if isinstance(base, str) and known.get("prompt") else None
+    advised = {"steps": row.steps, "guidance": row.guidance} if row else {}
+    return validated_settings(Request(image, latent=latent, **{**advised, **known}))
+
+
+def from_query(query: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that a page's address carries, unchecked; lists are separated by commas. Empty where it has none."""
+    return {name: _parsed(query[name], DEFAULTS[name]) for name in DEFAULTS if name in query}
+
+
+def _parsed(text: str, default: Any) -> Any:
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, bool):
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    if isinstance(default, (int, float)):
+        try:
+            return type(default)(text)
+        except ValueError:
+            return text  # refused by name, where all values are checked
+    return text

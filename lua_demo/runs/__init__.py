@@ -1,0 +1,1 @@
+"""Comparisons that are kept: the store, exports, provenance, batches, votes."""

@@ -1,0 +1,260 @@
+"""Many comparisons in one go: a folder for each, one table of all; what is finished is not run again. No gradio."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from lua_demo.engine import Engine
+from lua_demo.machine.cancel import raise_if_set
+from lua_demo.machine.devices import ALONE, Devices
+from lua_demo.pictures import images
+from lua_demo.report import records
+from lua_demo.report.table import rows, write_table
+from lua_demo.request.validate import validated_settings
+from lua_demo.runs import store
+from lua_demo.runs.outputs import RESULTS, make_folder, write_result, writing
+from lua_demo.schema import Environment, Progress, Request, Result, UserError
+
+TABLE = "batch.csv"
+LATENT_SUFFIX = ".safetensors"
+NAME_LENGTH, FOLDER_LENGTH = 60, 16
+
+
+@dataclass(frozen=True)
+class Item:
+    """One comparison of a batch.
+
+    Attributes:
+        name: of its folder; no other item of the batch has it.
+        source: what it was listed as.
+    """
+
+    name: str
+    source: str
+    request: Request
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An item that is over.
+
+    Attributes:
+        document: what its results.json says; None where it failed.
+        results: with the pictures; empty where it was `kept` or failed.
+        kept: an earlier batch had finished it, so it was not run again.
+        error: why it failed, in one line.
+    """
+
+    item: Item
+    document: dict[str, Any] | None = None
+    results: tuple[Result, ...] = ()
+    kept: bool = False
+    error: str = ""
+
+    @property
+    def summary(self) -> str:
+        if self.document is None:
+            return f"failed: {self.error}"
+        if self.kept:
+            return "finished before, not run again"
+        rows = self.document["methods"].values()
+        left_out = sum(row["file"] is None for row in rows)
+        return f"{len(rows) - left_out} pictures" + (f", {left_out} left out" if left_out else "")
+
+
+def read_sources(source: Path, out: Path, prompts: bool = False) -> list[Request]:
+    """What a batch starts from: the photos below a folder, but for those below `out`; or the lines of a text file.
+
+    A line is the path of a photo or of a latent, relative to the file's own folder, or with `prompts` a prompt. Empty
+    lines and those that start with # are left out.
+
+    Raises:
+        UserError: no folder and no text file, or nothing in it.
+    """
+    if source.is_dir() and not prompts:
+        found = images.list_images(source)
+        paths = [path for path in found if not path.resolve().is_relative_to(out.resolve())]
+        if not paths:
+            raise UserError(f"all photos of {source} are below {out}, where the results go; choose another --out")
+        return [file_source(path) for path in paths]
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        wanted = "a text file of prompts" if prompts else "a folder of photos or a text file with their paths"
+        raise UserError(f"{source} cannot be read as text; give {wanted}") from error
+    found = entries(lines)
+    if not found:
+        raise UserError(f"{source} lists nothing; give it one {'prompt' if prompts else 'path'} per line")
+    if prompts:
+        return [Request(prompt=line) for line in found]
+    return [file_source(source.parent / Path(line).expanduser()) for line in found]
+
+
+def entries(lines: Iterable[str]) -> list[str]:
+    """The lines that say something: neither empty nor a comment."""
+    stripped = (line.strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def file_source(path: str | Path) -> Request:
+    """What a file stands for: a latent if its name ends in .safetensors, else a photo."""
+    return Request(**{"latent" if str(path).lower().endswith(LATENT_SUFFIX) else "image": str(path)})
+
+
+def items(
+    sources: Iterable[Request], settings: Request, scales: Sequence[int] = (2,), seeds: Sequence[int] = (0,)
+) -> list[Item]:
+    """Every source at every scale, and with every seed where a seed changes anything.
+
+    Args:
+        sources: of these only what the base comes from counts.
+        settings: everything else, but for scale and seed.
+    Raises:
+        UserError: settings that cannot be run. Whether a source can be used shows when it is its turn.
+    """
+    requests = []
+    for source in sources:
+        for scale in scales:
+            one = replace(settings, image=source.image, latent=source.latent, prompt=source.prompt, scale=scale)
+            requests += [validated_settings(replace(one, seed=seed)) for seed in seeds_that_matter(one, seeds)]
+    requests = list(dict.fromkeys(requests))
+    shared = Counter(_name(_short(request), request).lower() for request in requests)
+    names: Counter[str] = Counter()
+    result = []
+    for request in requests:
+        name = _name(_short(request), request)
+        if shared[name.lower()] > 1:  # some systems tell no a from A
+            name = _name(_long(request), request)
+        names[name.lower()] += 1
+        number = names[name.lower()]
+        result.append(Item(name if number == 1 else f"{name}-{number}", _source(request), request))
+    return result
+
+
+def seeds_that_matter(request: Request, seeds: Sequence[int]) -> Sequence[int]:
+    """All of `seeds`, or only the first where the base is given and nothing is drawn."""
+    return seeds if request.prompt else seeds[:1]
+
+
+def seeds_note(items: Sequence[Item], seeds: Sequence[int]) -> str:
+    """What to say where more than one of `seeds` was asked for and not all are run; empty otherwise."""
+    if len(set(seeds)) < 2 or not any(len(seeds_that_matter(item.request, seeds)) == 1 for item in items):
+        return ""
+    return f"seeds change nothing for photos and latents: each is run once, with seed {seeds[0]}"
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """How many items came to what, in one line."""
+    failed, kept = sum(bool(outcome.error) for outcome in outcomes), sum(outcome.kept for outcome in outcomes)
+    parts = [(len(outcomes) - failed - kept, "run"), (kept, "finished before"), (failed, "failed")]
+    told = ", ".join(f"{number} {word}" for number, word in parts if number)
+    return f"{len(outcomes)} {'item' if len(outcomes) == 1 else 'items'}: {told}"
+
+
+def run(
+    engine: Engine,
+    items: Sequence[Item],
+    out: Path,
+    stop: threading.Event | None = None,
+    devices: Devices = ALONE,
+) -> Iterator[tuple[Item, Progress] | Outcome]:
+    """Compare item by item. Below `out` each gets a folder as `compare --out` writes it; batch.csv grows with them.
+
+    An item whose folder is finished is not run again, if settings, source, weights and dtype are the same. One that
+    cannot be run fails alone.
+
+    Args:
+        devices: the processes that share the items; batch.csv, written by the first, has all of them in the end.
+    Raises:
+        UserError: `out` cannot be written, or the weights cannot be loaded: that concerns all items.
+        Stopped: `stop` was set; what is finished stays.
+    """
+    make_folder(out)
+    table: list[list[dict[str, Any]]] = []
+    for item in devices.share_of(items):
+        raise_if_set(stop)
+        outcome = yield from _item(engine, item, engine.environment(item.request), out / item.name, stop)
+        table.append(rows(item.name, item.source, item.request, outcome.document, outcome.error))
+        if devices.is_first:
+            with writing(out):
+                write_table(out / TABLE, list(chain.from_iterable(table)))
+        yield outcome
+    if devices.count > 1:
+        everything = list(chain.from_iterable(devices.collect(table)))
+        if devices.is_first:
+            with writing(out):
+                write_table(out / TABLE, everything)
+
+
+def _item(
+    engine: Engine, item: Item, environment: Environment, folder: Path, stop: threading.Event | None
+) -> Generator[tuple[Item, Progress], None, Outcome]:
+    request = item.request
+    try:
+        source = records.describe_source(request)
+    except (OSError, ValueError):
+        source = None  # the engine says it better
+    if source and (document := finished(folder, records.to_json(request, [], environment, source))):
+        return Outcome(item, document, kept=True)
+    results: list[Result] = []
+    loading = False
+    try:
+        events = engine.compare(request, stop)
+        make_folder(folder)
+        (folder / RESULTS).unlink(missing_ok=True)  # of other settings: never beside new pictures
+        for event in events:
+            loading = isinstance(event, Progress) and event.stage == "load"
+            if isinstance(event, Progress):
+                yield item, event
+            else:
+                results.append(event)
+                document = records.to_json(request, results, environment, source)
+                write_result(folder, event, document)
+    except UserError as error:
+        # A latent is checked right after the weights are there; everything else that fails then, fails for all.
+        if loading and not request.latent:
+            raise
+        return Outcome(item, error=str(error))
+    return Outcome(item, document, tuple(results))
+
+
+def finished(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The results in `folder` if they are whole and of the settings, source, weights and dtype of `wanted`."""
+    run = store.read_run(folder, RESULTS)
+    if run is None:
+        return None
+    same = all(run.document[key] == wanted[key] for key in ("settings", "weights", "dtype"))
+    same = same and run.document["source"]["sha256"] == wanted["source"]["sha256"]
+    made = {method for method, row in run.document["methods"].items() if row["file"]}
+    whole = set(run.document["methods"]) == set(wanted["settings"]["methods"]) and set(run.pictures()) == made
+    return run.document if same and whole else None
+
+
+def _source(request: Request) -> str:
+    return request.prompt or request.image or request.latent
+
+
+def _short(request: Request) -> str:
+    return request.prompt or Path(_source(request)).stem
+
+
+def _long(request: Request) -> str:
+    """What tells apart a.png and a.jpg, a/1.png and b/1.png, and two long prompts; a later batch finds it again."""
+    if request.prompt:
+        return f"{hashlib.sha256(request.prompt.encode()).hexdigest()[:8]}-{request.prompt}"
+    path = Path(_source(request))
+    return f"{path.parent.name[:FOLDER_LENGTH]}-{path.name}"
+
+
+def _name(text: str, request: Request) -> str:
+    """A folder name that says what is in it; at most `NAME_LENGTH` characters are of the source."""
+    readable = re.sub(r"[^\w-]+", "_", text)[:NAME_LENGTH].strip("_") or "item"
+    return f"{readable}_x{request.scale}" + (f"_s{request.seed}" if request.prompt else "")

@@ -1,0 +1,58 @@
+"""Results as files: the one writer behind every --out folder, pinned run and batch. No gradio."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lua_demo.pictures import images
+from lua_demo.pictures.latents import save_latent
+from lua_demo.report import records
+from lua_demo.runs import store
+from lua_demo.schema import Result, UserError
+
+RESULTS = "results.json"
+
+
+def write_result(out: Path, result: Result, document: dict[str, Any]) -> None:
+    """Write `<method>.png` with all about it inside, the base latent, and last results.json, which is `document`.
+
+    Raises:
+        UserError: `out` cannot be written.
+    """
+    with writing(out):
+        if result.image is not None:
+            images.save_png(result.image, out / f"{result.method}.png", records.png_metadata(document, result.method))
+        if result.latent is not None:
+            save_latent(out / "latent.safetensors", result.latent, document["source"])
+        store.write_json(out / RESULTS, document)
+
+
+def write_display(folder: Path, result: Result, source: Mapping[str, Any], effort: int = 0) -> None:
+    """Write what a stored run holds of `result`: a lossless picture for browsers, and the base latent.
+
+    `effort` is that of `images.save_display`; `source` is what `records.describe_source` gives.
+    """
+    if result.image is not None:
+        images.save_display(result.image, folder / f"{result.method}.webp", effort)
+    if result.latent is not None:
+        save_latent(folder / "latent.safetensors", result.latent, source)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that the user gave, and fail before anything is computed, not after."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Failures to write below a path that the user gave are the user's to solve."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error

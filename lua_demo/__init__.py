@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from lua_demo.pictures.latent_check import soft_bound as soft_bound
     from lua_demo.pictures.latents import load_latent as load_latent
     from lua_demo.pictures.latents import save_latent as save_latent
+    from lua_demo.runs.votes import Ballots as Ballots
     from lua_demo.runs.votes import tally as tally
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Ballots": "runs.votes",
     "LUA": "networks.lua",
     "SwinIR": "networks.swinir",
     "find_lua": "models.lua",

@@ -204,7 +204,12 @@ def test_every_parameter_has_a_name_a_default_and_every_endpoint_a_description(c
 
 
 def test_the_readmes_example_runs(client, monkeypatch, capsys):
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n{HEADING}\n", 1)[1].split("\n## ", 1)[0]
+    section = (
+        (ROOT / "lua_demo" / "ui" / "README.md")
+        .read_text(encoding="utf-8")
+        .split(f"\n{HEADING}\n", 1)[1]
+        .split("\n## ", 1)[0]
+    )
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     address = "http://127.0.0.1:7860"
     assert code.count(address) == 1, "the page's own address"

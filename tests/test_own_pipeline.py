@@ -1,4 +1,4 @@
-"""README's "In your own pipeline", executed: real diffusers pipelines at toy size, LUA between sampler and VAE."""
+"""The README of the models, "In your own pipeline", executed: real diffusers pipelines at toy size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lua_demo.models.weights import load_any_lua
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.paths import WEIGHTS_DIR
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = Path(__file__).resolve().parent.parent / "lua_demo" / "models" / "README.md"
 
 
 def snippet(naming: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import weakref
 
@@ -28,10 +29,10 @@ from lua_demo.machine.memory import (
     need,
     slower,
 )
-from lua_demo.models import decoding
+from lua_demo.models import tiles
 from lua_demo.models.decoding import decode
 from lua_demo.models.vaes import VAE, KLAutoencoder
-from lua_demo.schema import Result
+from lua_demo.schema import Result, UserError
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_tiles_where_the_whole_does_not_fit(monkeypatch):
     vae, latent = autoencoder(mid_block_add_attention=False), torch.randn(1, 4, 70, 41)
     whole, notes = decode(vae, latent)
     assert notes == ("full KL decoder, in one piece",)
-    monkeypatch.setattr(decoding, "free_bytes", lambda device: 55 * 55 * 64 * 800 * 4)
+    monkeypatch.setattr(tiles, "free_bytes", lambda device: 55 * 55 * 64 * 800 * 4)
     tiled, notes = decode(vae, latent)
     assert notes == ("full KL decoder, in blended tiles of 384 px",) and tiled.shape == whole.shape == (1, 3, 560, 328)
     assert (tiled - whole).abs().mean() < 0.02
@@ -182,7 +183,9 @@ def test_tiles_where_the_whole_does_not_fit(monkeypatch):
 @torch.inference_mode()
 def test_a_tile_as_large_as_the_latent_is_the_whole():
     vae, latent = autoencoder(), torch.randn(1, 4, 9, 12)
-    torch.testing.assert_close(decoding._tiled(vae, latent, 32).clamp(0, 1), decode(vae, latent)[0])
+    torch.testing.assert_close(
+        tiles.tiled(vae.network.decode, latent, 32, vae.stride).clamp(0, 1), decode(vae, latent)[0]
+    )
 
 
 @torch.inference_mode()
@@ -251,3 +254,61 @@ def test_beyond_what_a_base_was_made_for(engine):  # noqa: F811
         done = results(engine, asked("sdxl", methods=("base", "native")))
     assert any("made for up to 128 px" in note and "192 x 128" in note for note in done["native"].notes)
     assert not any("made for" in note for note in done["base"].notes)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        np._core._exceptions._ArrayMemoryError((10**9,), np.dtype("f8")),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8589934592 bytes."),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("could not create a memory object"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("bad allocation"),
+        RuntimeError("unable to mmap 4000 bytes from file <x>: Cannot allocate memory (12)"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.0 GB)"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("HIP out of memory."),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=lambda error: str(error)[:30],
+)
+def test_out_of_memory_is_known_by_all_its_texts(error):
+    assert memory.is_out_of_memory(error)
+    told = UserError("x.safetensors is not readable as weights")
+    told.__cause__ = error
+    assert memory.is_out_of_memory(told), "wrapped on its way"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("size of tensor a (3) must match"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("not a picture"),
+        UserError("out of memory.png is not a file"),
+        UserError("x"),
+        ValueError("bad_alloc"),
+        None,
+    ],
+    ids=str,
+)
+def test_other_errors_are_no_out_of_memory(error):
+    assert not memory.is_out_of_memory(error)
+
+
+def test_a_container_has_less_than_the_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    whole = memory.available_bytes()
+    assert whole > GIB // 4
+    (tmp_path / "memory.current").write_text("3000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 500000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_bytes() > GIB // 4
+    (tmp_path / "memory.max").write_text("4000000\n")
+    assert memory.available_bytes() == memory.free_bytes(torch.device("cpu")) == 1_500_000

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -20,6 +23,16 @@ ACTIVATION_GIB = 1.6
 
 STREAMED_GIB = 1.0
 """The largest layer that is on the device at a time where weights are streamed."""
+
+
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|can(no|')t allocate memory|not enough memory|(unable|failed) to allocate|bad.alloc(ation)?"
+    r"|could not create a (primitive|memory object)|STATUS_ALLOC_FAILED|OUT_OF_(DEVICE|HOST)_MEMORY",
+    re.IGNORECASE,
+)
+"""What the texts of an out-of-memory have in common, whoever raises it."""
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -126,12 +139,24 @@ def free_bytes(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return psutil.virtual_memory().available
+    return available_bytes()
+
+
+def available_bytes() -> int:
+    """Free bytes of the machine, or of the container that this runs in, whichever are fewer."""
+    free = psutil.virtual_memory().available
+    try:
+        # Version 2 only, and only the innermost group, which is what a container sees as its root.
+        most, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        kept = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        return max(0, min(free, most - used + int(kept["inactive_file"])))
+    except (OSError, ValueError, KeyError):
+        return free  # no limit: "max" is no number
 
 
 def host_bytes(device: torch.device) -> int | None:
     """Free bytes of the machine beside `device`; None where the device has no memory of its own."""
-    return psutil.virtual_memory().available if device.type == "cuda" else None
+    return available_bytes() if device.type == "cuda" else None
 
 
 def give_back(device: torch.device) -> None:
@@ -141,8 +166,19 @@ def give_back(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """CPU allocations fail with a plain RuntimeError that only its text tells apart."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether `error`, or what it was raised from, says that memory ran out.
+
+    Only CUDA's allocator has an exception of its own. All others, of the CPU, of oneDNN, of cuBLAS, of MPS, are plain
+    errors that their text tells apart.
+    """
+    while error is not None:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return True
+        # Not of a UserError: its text may quote a file name. What it was raised from may still say so.
+        if isinstance(error, (RuntimeError, OSError)) and OUT_OF_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__
+    return False

@@ -1,130 +1,24 @@
-"""Pictures in and out: reading what people upload, fitting it to the base size, tensor <-> array, lossless files.
+"""Pictures as arrays and tensors: fitting a photo to the base size, tensor <-> array, lossless files.
 
 An array is H x W x 3 uint8 sRGB; an image tensor is B x 3 x H x W float in [0, 1].
 """
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from lua_demo.schema import UserError
+from lua_demo.pictures.files import list_images as list_images
+from lua_demo.pictures.reading import load_photo as load_photo
+from lua_demo.pictures.sidedata import DECODE_ERRORS as DECODE_ERRORS
 
-MAX_PIXELS = 100_000_000
 WEBP_MAX_SIDE = 16383
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
-# Not all that Pillow knows: EPS would start Ghostscript on a stranger's file.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "ICO", "PPM", "TGA", "JPEG2000")
-# What Pillow's decoders raise on damaged files.
-DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, struct.error, zlib.error,
-)  # fmt: skip
-# The largest value of the range that a wide greyscale picture uses is the smallest of these that holds its maximum.
-WHITE_LEVELS = (1.0, 255.0, 65535.0, 4294967295.0)
-
-
-def load_photo(source: str | Path | bytes) -> Image.Image:
-    """Read a photo as people expect it: upright, 8-bit sRGB, the first frame of an animation, transparency on white.
-
-    Args:
-        source: path of the file, or its bytes.
-    Returns:
-        A Pillow image in mode RGB. `info["notes"]` is a tuple of sentences on changes that a viewer would not expect.
-    Raises:
-        UserError: not there, not a picture, damaged, or more than `MAX_PIXELS` (refused before it is decoded).
-    """
-    name = "the image" if isinstance(source, bytes) else Path(source).name or str(source)
-    try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{source!r} cannot be read ({reason}); give the path of a photo") from error
-    if not data:
-        raise UserError(f"{name} is empty (0 bytes); choose another file")
-    Image.init()
-    try:
-        image = Image.open(io.BytesIO(data), formats=[f for f in FORMATS if f in Image.OPEN])
-    except Image.DecompressionBombError as error:
-        raise _too_large(name, str(error).split("(", 1)[-1].split(" pixels", 1)[0] + " pixels") from error
-    except DECODE_ERRORS as error:
-        raise UserError(f"{name} is not a readable image; use PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(name, f"{image.width} x {image.height} pixels")
-    try:
-        image.load()
-        return _normalise(image)
-    except DECODE_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name} is damaged or truncated ({reason}); export it again as PNG or JPEG") from error
-
-
-def _too_large(name: str, size: str) -> UserError:
-    return UserError(f"{name} has {size}; the limit is {MAX_PIXELS // 10**6} megapixels: shrink it first")
-
-
-def _normalise(image: Image.Image) -> Image.Image:
-    """Decoded Pillow image of any mode -> RGB with notes."""
-    notes = []
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        notes.append(f"{image.format} with {image.n_frames} frames: the first is used")
-    profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        image = _to_8_bit(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    if profile:
-        image = _to_srgb(image, profile)
-    if image.mode == "RGBA":
-        if image.getextrema()[3][0] < 255:
-            notes.append("the photo has transparency: it is shown on white")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    image = image.convert("RGB")
-    image.info = {"notes": tuple(notes)}
-    return image
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit or float greyscale -> mode L. Pillow's own conversion clips at 255 instead of scaling."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    levels = {"I;": (65535.0,), "I": WHITE_LEVELS[1:], "F": WHITE_LEVELS}[image.mode[:2]]
-    white = next((level for level in levels if values.max() <= level), values.max())
-    return Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Apply the embedded colour profile. One that is broken or made for another mode is ignored, as viewers do."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if ImageCms.getProfileDescription(source).strip().startswith("sRGB"):
-            return image
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
-    except (ImageCms.PyCMSError, OSError):
-        return image
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """The picture files below `folder`, by path. UserError when it is no folder or holds none."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give a folder of photos")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"{folder} holds no photo ({', '.join(SUFFIXES)}); give a folder of photos")
-    return files
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,231 @@
+"""What lies beside the pixels of a picture file (colour, orientation, text), taken apart from them.
+
+Side data that is too large, damaged or garbage must not decide over the picture: pixels are read from a file without
+it, and what of it cannot be read is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from lua_demo.pictures.isobmff import nclx
+
+# What Pillow's decoders raise on damaged files.
+DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError,
+    struct.error, zlib.error,
+)  # fmt: skip
+PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+MAX_PROFILE = 16 << 20
+ORIENTATION = 0x0112
+NO_END = "the file lacks its end, but all pixels are there"
+
+
+@dataclass(frozen=True)
+class Side:
+    """Side data that counts.
+
+    Attributes:
+        icc: an ICC profile.
+        code_points: (colour primaries, transfer characteristics) as in ITU-T H.273, from cICP or nclx.
+        points_first: the code points come before the profile (PNG), not after it (AVIF, HEIC).
+        gamma, chromaticities: gAMA (file gamma) and cHRM (x and y of white, red, green, blue) of PNG.
+        narrow: the values run from 16 to 235.
+        orientation: as in EXIF, 1 to 8.
+        key: the grey value or the colour that stands for transparency, in the file's own depth, with that depth.
+        frames: of an animation.
+        notes: what a viewer would not expect.
+    """
+
+    icc: bytes | None = None
+    code_points: tuple[int, int] | None = None
+    points_first: bool = False
+    gamma: float | None = None
+    chromaticities: tuple[float, ...] | None = None
+    narrow: bool = False
+    orientation: int = 1
+    key: tuple[tuple[int, ...], int] | None = None
+    frames: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def apart(data: bytes) -> tuple[bytes, Side]:
+    """A file as (its pixels in the same format, what lies beside them); the same file where nothing is taken out."""
+    if data.startswith(PNG_START):
+        return _png(data)
+    if data.startswith(JPEG_START):
+        return _jpeg(data)
+    if data[4:8] == b"ftyp":
+        return data, Side(code_points=nclx(data))
+    return data, Side()
+
+
+def of_opened(image: Image.Image, side: Side) -> Side:
+    """`side` with what Pillow has read from the formats that `apart` leaves as they are."""
+    info = image.info
+    profile, frames = info.get("icc_profile"), side.frames
+    with contextlib.suppress(*DECODE_ERRORS):  # the chain of pages may be broken behind the first
+        frames = max(frames, getattr(image, "n_frames", 1))
+    turned = side.orientation
+    if turned == 1 and image.format != "TIFF":  # Pillow turns TIFF while it decodes
+        turned = orientation(_bytes(info.get("exif")), _bytes(info.get("xmp")))
+    return replace(side, icc=side.icc or _bytes(profile), frames=frames, orientation=turned)
+
+
+def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
+    """From EXIF, or where that tells none from XMP; 1 where neither can be read."""
+    if exif:
+        try:
+            read = Image.Exif()
+            read.load(exif)
+            if ORIENTATION in read:
+                return _valid(read[ORIENTATION])
+        except DECODE_ERRORS:
+            pass
+    match = re.search(rb'tiff:Orientation(?:="|>)([1-8])\D', xmp or b"")
+    return int(match[1]) if match else 1
+
+
+def _valid(value: object) -> int:
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _bytes(value: object) -> bytes | None:
+    return value if isinstance(value, bytes) and value else None
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """(name, content, whole and with the right checksum) of the chunks of a PNG."""
+    at = len(PNG_START)
+    while at + 8 <= len(data):
+        length, name = struct.unpack(">I4s", data[at : at + 8])
+        if not name.isalpha():
+            return
+        content, told = data[at + 8 : at + 8 + length], data[at + 8 + length : at + 12 + length]
+        yield name, content, len(told) == 4 and struct.unpack(">I", told)[0] == zlib.crc32(name + content)
+        at += 12 + length
+        if name == b"IEND":
+            return
+
+
+def _chunk(name: bytes, content: bytes, sound: bool = True) -> bytes:
+    checksum = zlib.crc32(name + content) ^ (not sound)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+
+def _png(data: bytes) -> tuple[bytes, Side]:
+    """Only the header, the palette with its transparency, and the pixels are kept."""
+    kept, beside, header, whole = [PNG_START], {}, b"", False
+    chunks = list(_chunks(data))
+    for index, (name, content, sound) in enumerate(chunks):
+        cut_off = index == len(chunks) - 1 and not data.endswith(b"IEND\xaeB`\x82")
+        if name == b"IHDR" and not header:
+            header = content.ljust(13, b"\0")
+            kept.append(_chunk(name, content, sound))
+        elif name == b"IDAT":
+            beside.setdefault("fcTL first", b"fcTL" in beside)
+            kept.append(_chunk(name, content, sound or cut_off))
+        elif name == b"PLTE" and header[9:10] == b"\x03":
+            kept.append(_chunk(name, content, sound))
+        elif name == b"tRNS" and header[9:10] == b"\x03":
+            kept += [_chunk(name, content[:256])] if sound and content else []
+        elif name == b"IEND":
+            whole = True
+        elif sound and name[:1].islower():
+            beside.setdefault(name, content)
+            if content.startswith((b"XML:com.adobe.xmp\0", b"Raw profile type")):
+                beside.setdefault(content.split(b"\0")[0], content)
+    side = _png_side(header, beside)
+    if not whole:
+        side = replace(side, notes=(NO_END,))
+    return b"".join([*kept, _chunk(b"IEND", b"")]), side
+
+
+def _png_side(header: bytes, beside: dict) -> Side:
+    found: dict = {"points_first": True}
+    cicp = beside.get(b"cICP", b"")
+    if len(cicp) == 4 and cicp[2] == 0:
+        found |= {"code_points": (cicp[0], cicp[1]), "narrow": cicp[3] == 0}
+    profile = beside.get(b"iCCP", b"").split(b"\0", 1)
+    if len(profile) == 2 and profile[1][:1] == b"\0":
+        found["icc"] = _inflated(profile[1][1:])
+    if b"sRGB" not in beside:
+        if len(gamma := beside.get(b"gAMA", b"")) == 4:
+            found["gamma"] = struct.unpack(">I", gamma)[0] / 1e5
+        if len(points := beside.get(b"cHRM", b"")) == 32:
+            found["chromaticities"] = tuple(value / 1e5 for value in struct.unpack(">8I", points))
+    key, depth, kind = beside.get(b"tRNS", b""), *header[8:10]
+    if (kind, len(key)) in ((0, 2), (2, 6)):
+        found["key"] = struct.unpack(f">{len(key) // 2}H", key), depth
+    if len(count := beside.get(b"acTL", b"")) == 8 and struct.unpack(">II", count)[0] < 1 << 31:
+        found["frames"] = struct.unpack(">II", count)[0] + (not beside.get("fcTL first"))
+    exif = beside.get(b"eXIf") or _raw_profile(beside)
+    xmp = beside.get(b"XML:com.adobe.xmp")
+    return Side(**found, orientation=orientation(exif, xmp))
+
+
+def _raw_profile(beside: dict) -> bytes | None:
+    """EXIF as ImageMagick writes it: hexadecimal digits in a text chunk."""
+    text = beside.get(b"Raw profile type exif", b"") or beside.get(b"Raw profile type APP1", b"")
+    parts = text.split(b"\0", 1)
+    if len(parts) < 2:
+        return None
+    content = _inflated(parts[1][1:]) if parts[1][:1] == b"\0" else parts[1]
+    try:
+        return bytes.fromhex("".join((content or b"").decode("ascii").split("\n")[3:]))
+    except ValueError:
+        return None
+
+
+def _inflated(content: bytes) -> bytes | None:
+    try:
+        inflater = zlib.decompressobj()
+        made = inflater.decompress(content, MAX_PROFILE)
+        return made if inflater.eof else None
+    except zlib.error:
+        return None
+
+
+_JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+
+
+def _jpeg(data: bytes) -> tuple[bytes, Side]:
+    """Application segments and comments are left out, but for what tells how the colours are coded."""
+    kept, profile, exif, xmp, at = [b"\xff\xd8"], {}, b"", b"", 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF or data[at + 1] in (0x00, 0xFF):
+            at += 1  # garbage between segments, and fill bytes
+            continue
+        marker = data[at + 1]
+        if 0xD0 <= marker <= 0xD8 or marker == 0x01:
+            at += 2
+            continue
+        if marker in (0xD9, 0xDA):
+            break
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        content = data[at + 4 : at + 2 + length]
+        beside = 0xE0 <= marker <= 0xEF or marker == 0xFE
+        if not beside:
+            kept.append(data[at : at + 2 + length])
+        elif content.startswith(b"JFIF\0"):
+            kept.append(_JFIF)
+        elif marker == 0xEE and content.startswith(b"Adobe") and len(content) >= 12:
+            kept.append(b"\xff\xee\0\x0e" + content[:12])
+        elif marker == 0xE1 and content.startswith(b"Exif\0\0"):
+            exif += content[6 if exif else 0 :]
+        elif marker == 0xE1 and content.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+            xmp += content
+        elif marker == 0xE2 and content.startswith(b"ICC_PROFILE\0") and len(content) > 14:
+            profile.setdefault(content[12], (content[13], content[14:]))
+        at += 2 + max(length, 2) if not beside or at + 2 + length < len(data) else 2
+    counts = {count for count, _ in profile.values()}
+    whole = counts == {len(profile)}
+    icc = b"".join(part for _, (_, part) in sorted(profile.items())) if whole else None
+    return b"".join([*kept, data[at:]]), Side(icc=icc, orientation=orientation(exif, xmp))

@@ -15,3 +15,6 @@ PINNED = ASSETS / "runs"
 STATISTICS = ASSETS / "latent_statistics.safetensors"
 STATIC = Path(__file__).resolve().parent / "ui" / "static"
 """Style sheets and scripts of the page and of the viewer."""
+
+TEMPLATES = Path(__file__).resolve().parent / "report" / "templates"
+"""Jinja2 templates of everything that is HTML."""

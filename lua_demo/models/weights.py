@@ -126,7 +126,7 @@ def _load(networks: tuple[type[nn.Module], ...], source: str | os.PathLike[str])
         model = network(**config)
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         what = f"{config_file or file} describes no {kind} that can be built"
-        raise UserError(f"{what} ({_line(error)}): get it again") from error
+        raise UserError(f"{what} ({first_line(error)}): get it again") from error
     _fill(model, {name: value for name, value in tensors.items() if not name.endswith(DERIVED)}, file)
     return model.eval()
 
@@ -178,7 +178,7 @@ def _read_config(file: Path) -> dict:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not readable JSON ({_line(error)}): get it again") from error
+        raise UserError(f"{file} is not readable JSON ({first_line(error)}): get it again") from error
     if not isinstance(config, dict):
         raise UserError(f"{file} is not a JSON object: get it again")
     return config
@@ -257,5 +257,6 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of its message; the name of the class where there is none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

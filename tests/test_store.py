@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 from conftest import picture
 
+from lua_demo.catalog.methods import METHODS
 from lua_demo.paths import EXAMPLES
 from lua_demo.pictures import images
 from lua_demo.report import records
-from lua_demo.runs import store
-from lua_demo.runs.store import Store, read_run
+from lua_demo.runs import export, store
+from lua_demo.runs.run import Run, read_run
+from lua_demo.runs.store import NotKept, Store
 from lua_demo.schema import Environment, Request, Result, Span, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,16 +46,29 @@ def document_of(photo_file: Path, methods: tuple[str, ...] = ("lua", "native")) 
     return records.to_json(Request(str(photo_file), 2, 40, methods), results, Environment("cpu", "float32"))
 
 
-def write(shelf: Store, photo_file: Path, size: int = 0) -> store.Run:
+def write(shelf: Store, photo_file: Path, size: int = 0) -> Run:
     draft = shelf.draft()
     images.save_display(picture(80, 60), draft / "lua.webp")
     (draft / "latent.safetensors").write_bytes(b"x" * size)
     return shelf.finish(draft, document_of(photo_file), photo_file)
 
 
-def age(run: store.Run, seconds: float) -> None:
+def age(run: Run, seconds: float) -> None:
     then = time.time() - seconds
     os.utime(run.folder / "run.json", (then, then))
+
+
+def left_behind(shelf: Store) -> str:
+    """A draft of a process that has ended."""
+    program = f"from lua_demo.runs.store import Store; print(Store({str(shelf.folder)!r}).draft())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def another_day(shelf: Store) -> None:
+    """As if this process had opened everything long ago."""
+    for run in shelf._opened:
+        shelf._opened[run] -= store.OPENED_SECONDS
 
 
 def ids(shelf: Store) -> set[str]:
@@ -108,6 +124,7 @@ def test_links_are_not_followed(tmp_path, shelf, photo_file):
     (run.folder / "secret.webp").symlink_to(outside.folder / "lua.webp")
     assert run.file("secret.webp") is None and run.file("lua.webp")
     shelf.max_age_s = -1
+    another_day(shelf)
     shelf.evict()
     assert (outside.folder / "run.json").exists() and not (run.folder / "run.json").exists()
 
@@ -158,8 +175,9 @@ def test_a_picture_named_outside_is_left_out(shelf, photo_file):
 
 def test_old_runs_and_abandoned_drafts_go(shelf, photo_file):
     old, fresh = write(shelf, photo_file), write(shelf, photo_file)
-    abandoned, running = shelf.draft(), shelf.draft()
+    abandoned, running = Path(left_behind(shelf)), shelf.draft()
     age(old, shelf.max_age_s + 60)
+    another_day(shelf)
     os.utime(abandoned, (0, 0))
     shelf.evict()
     assert ids(shelf) == {fresh.id} and running.exists()
@@ -172,6 +190,7 @@ def test_a_run_that_is_looked_at_stays(shelf, photo_file):
     for run in (seen, forgotten):
         age(run, shelf.max_age_s - 60)
     assert shelf.open(seen.id)
+    another_day(shelf)
     shelf.max_age_s -= 120
     shelf.evict()
     assert ids(shelf) == {seen.id}
@@ -234,8 +253,67 @@ def test_shipped_runs_are_whole():
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"cannot be written.*LUA_DEMO_STORE"):
+    with pytest.raises(NotKept, match="the store cannot be written") as caught:
         Store(tmp_path / "file").draft()
+    assert str(tmp_path) not in str(caught.value), "visitors learn no folder"
+
+
+def test_a_full_disk_leaves_no_draft(shelf, photo_file, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    draft = shelf.draft()
+    images.save_display(picture(80, 60), draft / "lua.webp")
+    monkeypatch.setattr(store, "write_json", full)
+    with pytest.raises(NotKept, match=r"there is no link.*\(No space left on device\)"):
+        shelf.finish(draft, document_of(photo_file), photo_file)
+    assert list(shelf.folder.iterdir()) == []
+
+
+def test_a_source_that_is_gone_meanwhile_takes_nothing_with_it(shelf, photo_file):
+    draft, document = shelf.draft(), document_of(photo_file)
+    images.save_display(picture(80, 60), draft / "lua.webp")
+    photo_file.unlink()
+    run = shelf.open(shelf.finish(draft, document, photo_file).id)
+    assert list(run.pictures()) == ["lua"] and run.source is None
+
+
+@pytest.mark.parametrize("key", [*METHODS, "4x-UltraSharp", "RealESRGAN_x4plus.v2"])
+def test_any_key_of_the_catalog_is_a_file_name(shelf, photo_file, key):
+    draft, document = shelf.draft(), document_of(photo_file)
+    images.save_display(picture(80, 60), draft / f"{key}.webp")
+    document["methods"] = {key: document["methods"]["lua"]}
+    document["settings"]["methods"] = [key]
+    run = shelf.open(shelf.finish(draft, document, photo_file).id)
+    assert list(run.pictures()) == [key]
+    if key in METHODS:
+        assert f"{key}.png" in dict(export.offers(run)) and export.make(run, f"{key}.png")[1:4] == b"PNG"
+
+
+HOLDS = """
+import sys
+from lua_demo.runs.store import Store
+shelf = Store(sys.argv[1])
+print(shelf.draft(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_clock_that_jumps_deletes_nothing_that_is_in_use(shelf, photo_file, monkeypatch):
+    """Two hours: the draft of another process. 31 days: what was just opened."""
+    command = [sys.executable, "-c", HOLDS, str(shelf.folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        draft = Path(process.stdout.readline().strip())
+        forgotten, seen = write(shelf, photo_file), write(shelf, photo_file)
+        another_day(shelf)
+        assert shelf.open(seen.id)
+        later = time.time() + 31 * DAY
+        monkeypatch.setattr(store.time, "time", lambda: later)
+        shelf.evict()
+        assert draft.is_dir() and ids(shelf) == {seen.id} and not forgotten.folder.exists()
+        process.stdin.close()
+    shelf.evict()
+    assert not draft.exists(), "its process has ended"
 
 
 def test_settings_of_the_environment(tmp_path):

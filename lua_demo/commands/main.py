@@ -26,6 +26,7 @@ from lua_demo.paths import PINNED
 from lua_demo.report import records
 from lua_demo.runs import batch, export, recreate, store
 from lua_demo.runs.outputs import make_folder, write_display, write_result, writing
+from lua_demo.runs.run import read_run
 from lua_demo.schema import Progress, Request, Result, UserError
 
 # Subcommands with a parser of their own, which is imported only when it is asked for.
@@ -214,7 +215,7 @@ def run_recreate(args: argparse.Namespace) -> int:
 
 
 def run_export(args: argparse.Namespace) -> int:
-    run = store.read_run(args.folder, "results.json") or store.read_run(args.folder)
+    run = read_run(args.folder, "results.json") or read_run(args.folder)
     if run is None:
         raise UserError(f"{args.folder} holds no finished comparison; give the --out folder of compare")
     wanted: dict[str, Callable[[], bytes]] = {}

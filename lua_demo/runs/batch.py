@@ -19,8 +19,8 @@ from lua_demo.pictures import images
 from lua_demo.report import records
 from lua_demo.report.table import rows, write_table
 from lua_demo.request.validate import validated_settings
-from lua_demo.runs import store
 from lua_demo.runs.outputs import RESULTS, make_folder, write_result, writing
+from lua_demo.runs.run import read_run
 from lua_demo.schema import Environment, Progress, Request, Result, UserError
 
 TABLE = "batch.csv"
@@ -228,7 +228,7 @@ def _item(
 
 def finished(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     """The results in `folder` if they are whole and of the settings, source, weights and dtype of `wanted`."""
-    run = store.read_run(folder, RESULTS)
+    run = read_run(folder, RESULTS)
     if run is None:
         return None
     same = all(run.document[key] == wanted[key] for key in ("settings", "weights", "dtype"))

@@ -12,7 +12,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lua_demo.runs.store import Run, Store
+from lua_demo.runs.run import Run
+from lua_demo.runs.store import Store
 from lua_demo.runs.votes import Ballots, Tally, Vote, draw_pair, tally
 from lua_demo.schema import UserError
 

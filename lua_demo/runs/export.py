@@ -21,7 +21,7 @@ from lua_demo.catalog.bases import BASES
 from lua_demo.report import records
 from lua_demo.report.timing import timing_html
 from lua_demo.report.viewer_files import static, viewer_files
-from lua_demo.runs.store import SOURCE_KEYS, Run
+from lua_demo.runs.run import SOURCE_KEYS, Run
 from lua_demo.schema import Request, UserError
 
 PAPER, INK, QUIET = "#ffffff", "#1c1c1c", "#5c5c5c"

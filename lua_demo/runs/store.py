@@ -1,115 +1,44 @@
 """Finished comparisons on disk, each under an unguessable id. No torch, no gradio.
 
 A run is a folder: the pictures as lossless files, the base latent, the source, and run.json, which is written last.
-Only a folder with run.json can be opened. Several processes may share a store: nothing is locked, runs are never
-changed after they are finished, and whatever is deleted is renamed away first.
+Only a folder with run.json can be opened. Several processes may share a store: a run that is still written holds a lock
+file, runs are never changed after they are finished, and whatever is deleted is renamed away first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lua_demo.paths import EXAMPLES, PINNED
-from lua_demo.schema import Span, UserError
+from lua_demo.runs.run import Document, Run, read_run
+from lua_demo.schema import UserError
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # secrets.token_urlsafe(16): 128 bits
 PIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-FILE_NAME = re.compile(r"[a-z0-9_]{1,40}\.[a-z0-9]{1,12}")
 # Files of the store are served as what their name says, so a source keeps its suffix only if that is a picture's.
 SOURCE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".safetensors"}
 DRAFT_SECONDS = 3600.0
+OPENED_SECONDS = 3600.0
+LOCK = ".lock"
 TRASH = ".trash-"
-SOURCE_KEYS = {"kind": str, "file": str, "sha256": str, "bytes": int}
 
-Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished comparison.
-
-    Attributes:
-        id: what a link names; empty for a folder that is in no store.
-        folder: where its files are.
-        document: what `report.to_json` gives, with the names of the files here; in a store also `created` (seconds
-            since 1970), and in `source` the file that holds it (`stored`) or the example that it is (`example`).
-    """
-
-    id: str
-    folder: Path
-    document: Document
-
-    def file(self, name: object) -> Path | None:
-        """The plain file `name` of this run; None for anything else, links and paths included."""
-        if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
-            return None
-        path = self.folder / name
-        return path if path.is_file() and not path.is_symlink() else None
-
-    def pictures(self) -> dict[str, Path]:
-        """Method -> its picture, for those that there are."""
-        files = {method: self.file(row["file"]) for method, row in self.document["methods"].items()}
-        return {method: path for method, path in files.items() if path}
-
-    @property
-    def source(self) -> Path | None:
-        """The photo or latent that it was made from; None where it is not kept."""
-        source = self.document["source"]
-        if (name := source.get("example")) and name in {path.name for path in EXAMPLES.glob("*")}:
-            return EXAMPLES / name
-        return self.file(source.get("stored"))
-
-    @property
-    def latent(self) -> Path | None:
-        return self.file("latent.safetensors")
+log = logging.getLogger(__name__)
 
 
-def read_run(folder: Path, name: str = "run.json", run_id: str = "") -> Run | None:
-    """The run in `folder`; None where there is no finished, well-formed one."""
-    path = folder / name
-    if folder.is_symlink() or path.is_symlink():
-        return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return Run(run_id, folder, document) if _well_formed(document) else None
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _well_formed(document: Any) -> bool:
-    """Whether everything that readers rely on is there, of its type."""
-    try:
-        for row in document["methods"].values():
-            spans = [Span(**stage) for stage in row["stages"]]
-            texts = [row["label"], *row["notes"], *(span.name for span in spans)]
-            numbers = [row["total_seconds"], *(span.seconds for span in spans), *(span.peak_bytes for span in spans)]
-            numbers += [value for value in (row["metrics"] or {}).values() if value is not None]
-            numbers += [row["peak_bytes"] or 0]
-            if row["file"] is not None:
-                numbers += [row["width"], row["height"]]
-                texts.append(row["file"])
-            texts += [] if row["skipped"] is None else [row["skipped"]]
-            if not all(isinstance(text, str) for text in texts):
-                return False
-            if not all(isinstance(number, (int, float)) for number in numbers):
-                return False
-        settings, texts = document["settings"], [document["device"], document["dtype"]]
-        texts += [*settings["methods"], *document["weights"].values(), *document["versions"].values()]
-        source = document["source"]
-        known = all(isinstance(source[key], kind) for key, kind in SOURCE_KEYS.items())
-        return known and all(isinstance(text, str) for text in texts)
-    except (KeyError, TypeError, AttributeError):
-        return False
+class NotKept(UserError):
+    """The store cannot be written. The message names no folder: it is for visitors; the log has the folder."""
 
 
 class Store:
@@ -132,6 +61,8 @@ class Store:
         self.folder = Path(folder).expanduser().absolute()
         self.quota_bytes, self.max_age_s = quota_bytes, max_age_s
         self.pinned = Path(pinned) if pinned else None
+        self._locks: dict[str, FileLock] = {}
+        self._opened: dict[str, float] = {}  # run -> when, by a clock that never jumps
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Store:
@@ -147,29 +78,42 @@ class Store:
         return cls(folder, int(gigabytes * 1e9), _limit(environment, "LUA_DEMO_STORE_DAYS", 30.0) * 86400)
 
     def draft(self) -> Path:
-        """A new, empty folder for the files of a run; its name is the id. UserError where it cannot be made."""
+        """A new, empty folder for the files of a run; its name is the id, and it is ours until it is finished or
+        discarded. NotKept where it cannot be made.
+        """
         self.evict()
         folder = self.folder / secrets.token_urlsafe(16)
+        lock = FileLock(folder / LOCK, blocking=False, thread_local=False)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
+            lock.acquire()
         except OSError as error:
-            reason = error.strerror or error
-            raise UserError(
-                f"{self.folder} cannot be written ({reason}); set LUA_DEMO_STORE to another folder"
-            ) from error
+            self.discard(folder)
+            raise self._not_kept(error) from error
+        self._locks[folder.name] = lock
         return folder
 
     def finish(self, draft: Path, document: Document, source: str | Path | None = None) -> Run:
         """Keep `source` beside the files of `draft`, or note which example it is, and write run.json.
 
-        The names of the pictures become those of the files that are there; a method without one keeps None.
+        The names of the pictures become those of the files that are there; a method without one keeps None. A source
+        that is gone meanwhile is not kept.
+
+        Raises:
+            NotKept: it cannot be written; the draft is discarded.
         """
-        there = {path.stem: path.name for path in draft.iterdir()}
-        methods = {key: {**row, "file": row["file"] and there.get(key)} for key, row in document["methods"].items()}
-        document = {**document, "methods": methods, "created": int(time.time())}
-        document["source"] = {**document["source"], **_keep_source(draft, document["source"], source)}
-        write_json(draft / "run.json", document)
+        try:
+            there = {path.stem: path.name for path in draft.iterdir()}
+            methods = {key: {**row, "file": row["file"] and there.get(key)} for key, row in document["methods"].items()}
+            document = {**document, "methods": methods, "created": int(time.time())}
+            document["source"] = {**document["source"], **_keep_source(draft, document["source"], source)}
+            write_json(draft / "run.json", document)
+        except OSError as error:
+            self.discard(draft)
+            raise self._not_kept(error) from error
+        self._unlock(draft)
+        self._note_opened(draft.name)
         self.evict(keep=draft.name)
         return Run(draft.name, draft, document)
 
@@ -183,6 +127,7 @@ class Store:
 
     def discard(self, draft: Path) -> None:
         """Forget a draft; one that is gone already is no error."""
+        self._unlock(draft)
         shutil.rmtree(draft, ignore_errors=True)
 
     def open(self, run_id: object) -> Run | None:
@@ -196,7 +141,9 @@ class Store:
         try:
             os.utime(run.folder / "run.json")
         except OSError:
-            return None  # deleted meanwhile
+            # Deleted meanwhile, or on a disk that can only be read: there nothing is deleted either.
+            return read_run(run.folder, run_id=run_id)
+        self._note_opened(run_id)
         return run
 
     def runs(self) -> Iterator[Run]:
@@ -220,7 +167,8 @@ class Store:
                 size = sum(path.lstat().st_size for path in folder.iterdir())
             except OSError:
                 continue  # another process deleted it
-            if now - seen > (self.max_age_s if finished else DRAFT_SECONDS) and folder.name != keep:
+            old = now - seen > (self.max_age_s if finished else DRAFT_SECONDS)
+            if old and folder.name != keep and not self._in_use(folder, finished):
                 self._delete(folder)
             else:
                 kept.append((seen, size, finished, folder))
@@ -233,6 +181,36 @@ class Store:
                 total -= size
         for trash in _folders(self.folder, re.compile(re.escape(TRASH) + r"[0-9a-f]+")):
             shutil.rmtree(trash, ignore_errors=True)  # of a process that ended in between
+
+    def _in_use(self, folder: Path, finished: bool) -> bool:
+        """Whether somebody writes or has just opened it, whatever the clock says: clocks jump."""
+        if finished:
+            return time.monotonic() - self._opened.get(folder.name, -OPENED_SECONDS) < OPENED_SECONDS
+        try:
+            with FileLock(folder / LOCK, blocking=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
+    def _note_opened(self, run_id: str) -> None:
+        now = time.monotonic()
+        self._opened.pop(run_id, None)
+        self._opened[run_id] = now
+        while now - next(iter(self._opened.values())) > OPENED_SECONDS:
+            del self._opened[next(iter(self._opened))]
+
+    def _unlock(self, draft: Path) -> None:
+        if lock := self._locks.pop(draft.name, None):
+            with contextlib.suppress(OSError):
+                lock.release()
+                (draft / LOCK).unlink(missing_ok=True)
+
+    def _not_kept(self, error: OSError) -> NotKept:
+        reason = error.strerror or type(error).__name__
+        log.warning("%s cannot be written (%s); set LUA_DEMO_STORE to another folder", self.folder, reason)
+        return NotKept(f"not kept, so there is no link and no download: the store cannot be written ({reason})")
 
     def _delete(self, folder: Path) -> None:
         # Renamed first: nobody finds a half-deleted run, and of two processes one gets it.
@@ -251,7 +229,7 @@ def write_json(path: Path, document: Document) -> None:
     os.replace(temporary, path)
 
 
-def _keep_source(folder: Path, known: Mapping[str, Any], source: str | Path | None) -> dict[str, str]:
+def _keep_source(folder: Path, known: Document, source: str | Path | None) -> dict[str, str]:
     """Where the source is from now on: an example of the checkout by name, else a copy in `folder`."""
     if not source:
         return {}
@@ -260,7 +238,10 @@ def _keep_source(folder: Path, known: Mapping[str, Any], source: str | Path | No
             return {"example": example.name}
     suffix = Path(source).suffix.lower()
     name = f"source{suffix if suffix in SOURCE_SUFFIXES else '.bin'}"
-    shutil.copyfile(source, folder / name)
+    try:
+        shutil.copyfile(source, folder / name)
+    except FileNotFoundError:
+        return {}
     return {"stored": name}
 
 

@@ -34,7 +34,7 @@ from lua_demo.report import records
 from lua_demo.request.settings import DEFAULTS, from_settings
 from lua_demo.request.validate import validated
 from lua_demo.runs import export
-from lua_demo.runs.store import Run
+from lua_demo.runs.run import Run
 from lua_demo.schema import Progress, Request, UserError
 from lua_demo.ui.form import can_prompt
 from lua_demo.ui.handlers import Handlers

@@ -19,7 +19,8 @@ from lua_demo.engine import Engine
 from lua_demo.report.records import PAIR, source_name
 from lua_demo.runs import batch
 from lua_demo.runs.outputs import write_display
-from lua_demo.runs.store import Run, Store
+from lua_demo.runs.run import Run
+from lua_demo.runs.store import Store
 from lua_demo.schema import Progress, Request, Stopped, UserError
 from lua_demo.ui.batch_table import Entry, item_label, table_html
 from lua_demo.ui.handlers import progress_status

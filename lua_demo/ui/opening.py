@@ -18,7 +18,8 @@ from lua_demo.request.settings import OF_PROMPTS, from_query, from_settings
 from lua_demo.runs.batch import LATENT_SUFFIX
 from lua_demo.runs.provenance import read_png
 from lua_demo.runs.recreate import find_source
-from lua_demo.runs.store import Run, Store
+from lua_demo.runs.run import Run
+from lua_demo.runs.store import Store
 from lua_demo.schema import Request, UserError
 from lua_demo.ui.form import methods_for
 from lua_demo.ui.inputs import uploaded

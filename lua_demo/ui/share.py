@@ -18,7 +18,8 @@ from gradio.utils import get_upload_folder
 from lua_demo.report import records
 from lua_demo.report.viewer_files import static
 from lua_demo.runs import export
-from lua_demo.runs.store import RUN_ID, Run, Store
+from lua_demo.runs.run import Run
+from lua_demo.runs.store import RUN_ID, Store
 from lua_demo.schema import UserError
 from lua_demo.ui.component import Private
 

@@ -1,0 +1,95 @@
+"""A finished comparison in its folder, read with care: it may have been edited. No torch, no gradio."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lua_demo.paths import EXAMPLES
+from lua_demo.schema import Span
+
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,79}\.[a-z0-9]{1,12}")  # any key of the catalog, with a suffix
+SOURCE_KEYS = {"kind": str, "file": str, "sha256": str, "bytes": int}
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished comparison.
+
+    Attributes:
+        id: what a link names; empty for a folder that is in no store.
+        folder: where its files are.
+        document: what `report.to_json` gives, with the names of the files here; in a store also `created` (seconds
+            since 1970), and in `source` the file that holds it (`stored`) or the example that it is (`example`).
+    """
+
+    id: str
+    folder: Path
+    document: Document
+
+    def file(self, name: object) -> Path | None:
+        """The plain file `name` of this run; None for anything else, links and paths included."""
+        if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
+            return None
+        path = self.folder / name
+        return path if path.is_file() and not path.is_symlink() else None
+
+    def pictures(self) -> dict[str, Path]:
+        """Method -> its picture, for those that there are."""
+        files = {method: self.file(row["file"]) for method, row in self.document["methods"].items()}
+        return {method: path for method, path in files.items() if path}
+
+    @property
+    def source(self) -> Path | None:
+        """The photo or latent that it was made from; None where it is not kept."""
+        source = self.document["source"]
+        if (name := source.get("example")) and name in {path.name for path in EXAMPLES.glob("*")}:
+            return EXAMPLES / name
+        return self.file(source.get("stored"))
+
+    @property
+    def latent(self) -> Path | None:
+        return self.file("latent.safetensors")
+
+
+def read_run(folder: Path, name: str = "run.json", run_id: str = "") -> Run | None:
+    """The run in `folder`; None where there is no finished, well-formed one."""
+    path = folder / name
+    if folder.is_symlink() or path.is_symlink():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return Run(run_id, folder, document) if _well_formed(document) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _well_formed(document: Any) -> bool:
+    """Whether everything that readers rely on is there, of its type."""
+    try:
+        for row in document["methods"].values():
+            spans = [Span(**stage) for stage in row["stages"]]
+            texts = [row["label"], *row["notes"], *(span.name for span in spans)]
+            numbers = [row["total_seconds"], *(span.seconds for span in spans), *(span.peak_bytes for span in spans)]
+            numbers += [value for value in (row["metrics"] or {}).values() if value is not None]
+            numbers += [row["peak_bytes"] or 0]
+            if row["file"] is not None:
+                numbers += [row["width"], row["height"]]
+                texts.append(row["file"])
+            texts += [] if row["skipped"] is None else [row["skipped"]]
+            if not all(isinstance(text, str) for text in texts):
+                return False
+            if not all(isinstance(number, (int, float)) for number in numbers):
+                return False
+        settings, texts = document["settings"], [document["device"], document["dtype"]]
+        texts += [*settings["methods"], *document["weights"].values(), *document["versions"].values()]
+        source = document["source"]
+        known = all(isinstance(source[key], kind) for key, kind in SOURCE_KEYS.items())
+        return known and all(isinstance(text, str) for text in texts)
+    except (KeyError, TypeError, AttributeError):
+        return False

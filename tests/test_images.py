@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import picture
 from PIL import Image, ImageCms
 
+from lua_demo.paths import EXAMPLES
 from lua_demo.pictures import images
 from lua_demo.schema import UserError
 
@@ -244,3 +246,13 @@ def test_list_images(tmp_path, photo):
     (tmp_path / "notes.txt").write_text("no picture")
     paths = [photo(8, 9), photo(8, 8)]
     assert images.list_images(tmp_path) == sorted(paths)
+
+
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
+def test_example_photographs_are_those_that_scikit_image_ships(name):
+    """Their licences are those that its documentation names, and assets/examples/README.md repeats."""
+    import skimage.data
+
+    shipped = Path(skimage.data.__file__).parent / f"{name}.png"
+    assert (EXAMPLES / f"{name}.png").read_bytes() == shipped.read_bytes()
+    assert f"`{name}.png`" in (EXAMPLES / "README.md").read_text()

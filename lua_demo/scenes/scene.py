@@ -69,10 +69,12 @@ class Scene:
         return replace(self, sun_azimuth=-self.sun_azimuth)
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
-    """A random scene; every attribute about equally often, the light from where it flatters the time of day."""
-    kind = str(rng.choice(KINDS))
-    time = str(rng.choice(TIMES))
+SKY_SHARES, PALETTE_SHARES, MOON_SHARE = (0.35, 0.45, 0.2), (0.4, 0.2, 0.2, 0.2), 0.7
+"""How often each of SKIES and PALETTES is drawn, and a moon at night."""
+
+
+def sample_light(rng: np.random.Generator, kind: str, time: str) -> tuple[float, float]:
+    """Azimuth and elevation of the sun or moon, in degrees, from where it flatters that kind at that time."""
     low_sun = time in ("dawn", "sunset")
     if time == "night":
         where = (rng.uniform(-18, 18), rng.choice((-1, 1)) * rng.uniform(50, 120), rng.uniform(150, 210))
@@ -84,15 +86,23 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         elevation = rng.uniform(2.5, 8) if ahead else rng.uniform(8, 15)
     else:
         azimuth, elevation = rng.choice((-1, 1)) * rng.uniform(50, 130), rng.uniform(28, 52)
+    return round(float(azimuth), 1), round(float(elevation), 1)
+
+
+def sample_scene(rng: np.random.Generator) -> Scene:
+    """A random scene; every attribute about equally often."""
+    kind = str(rng.choice(KINDS))
+    time = str(rng.choice(TIMES))
+    azimuth, elevation = sample_light(rng, kind, time)
     return Scene(
         kind=kind,
         ground=str(rng.choice(NATURAL_GROUNDS[kind])),
-        sky=str(rng.choice(SKIES, p=(0.35, 0.45, 0.2))),
+        sky=str(rng.choice(SKIES, p=SKY_SHARES)),
         time=time,
-        sun_azimuth=round(float(azimuth), 1),
-        sun_elevation=round(float(elevation), 1),
-        moon=bool(rng.random() < 0.7),
-        palette=str(rng.choice(PALETTES, p=(0.4, 0.2, 0.2, 0.2))),
+        sun_azimuth=azimuth,
+        sun_elevation=elevation,
+        moon=bool(rng.random() < MOON_SHARE),
+        palette=str(rng.choice(PALETTES, p=PALETTE_SHARES)),
         seed=int(rng.integers(2**31)),
     )
 

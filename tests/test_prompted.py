@@ -96,7 +96,7 @@ def test_whoever_leaves_early_leaves_no_thread_behind(engine):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"prompt": "a cat"}, "no word that the embedded model knows"),
+        ({"prompt": "a cat"}, "no known word in"),
         ({"prompt": "lake " * 200}, "at most 500 characters"),
         ({"prompt": 3}, "no text"),
         ({"image": "photo.png"}, "both image and prompt"),

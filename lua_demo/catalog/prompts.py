@@ -1,4 +1,4 @@
-"""What the embedded generator understands of a free-text prompt."""
+"""What the embedded generator and the renderer understand of a free-text prompt."""
 
 from __future__ import annotations
 
@@ -47,12 +47,18 @@ SYNONYMS = {
     }.items()
     for said in words.split()
 }
+# Begin a phrase: "a lake", "among mountains", "at noon".
+LINKS = (
+    *("of", "in", "at", "on", "under", "with", "and", "by", "over", "near", "to", "from", "among", "above"),
+    "early",
+)
 # Carry no meaning here, and nobody misses them.
 FILLERS = frozenset(
     word
     for words in (
-        "a an the of in at on under with and by over near to from it its is are among above very some",
-        "land light sky skies colours colors early beautiful",
+        " ".join(LINKS),
+        "a an the it its is are very some",
+        "land light sky skies colours colors beautiful",
         "landscape photograph photo picture image view scene shot painting",
     )
     for word in words.split()
@@ -74,7 +80,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as the generator sees it.
+    """A prompt as the embedded generator and the renderer see it.
 
     Attributes:
         words: words of WORDS, in order.
@@ -89,10 +95,7 @@ def meaning(text: str) -> Prompt:
     """As `understand`; UserError where there is no known word."""
     prompt = understand(text)
     if not prompt.words:
-        known = "; ".join(", ".join(words) for words in VOCABULARY.values())
-        raise UserError(
-            f"the prompt {text[:80]!r} has no word that the embedded model knows ({known}); try {EXAMPLES[0]!r}"
-        )
+        raise UserError(f"no known word in {text[:24]!r}; try {EXAMPLES[0].partition(',')[0]!r}")
     return prompt
 
 

@@ -8,12 +8,20 @@ from typing import Any
 import gradio as gr
 
 from lua_demo.catalog.methods import MAX_PROMPT
-from lua_demo.catalog.prompts import EXAMPLES, FILLERS, SYNONYMS, VOCABULARY, WORDS
+from lua_demo.catalog.prompts import EXAMPLES, FILLERS, LINKS, SYNONYMS, VOCABULARY, WORDS
 from lua_demo.report.viewer_files import static
 from lua_demo.ui.component import Private
 
-# What a button adds where its word alone says nothing.
-ADDS = {"no": "no moon"}
+# What a button adds where its word alone says nothing, or reads badly.
+ADDS = {
+    "no": "no moon",
+    "clear": "clear sky",
+    "natural": "natural colours",
+    "golden": "golden light",
+    "rose": "rose light",
+    "blue": "blue light",
+}
+LABELS = {"no": "no moon"}
 # As `prompts.understand` has it: what is said -> the words that are meant.
 MEANINGS = {said: meant.split() for said, meant in SYNONYMS.items()} | {word: [word] for word in WORDS}
 MEANINGS |= {word: [] for word in FILLERS}
@@ -38,6 +46,8 @@ class PromptInput(gr.HTML, metaclass=Private):
             js_on_load=static("prompt.js"),
             apply_default_css=False,
             meanings=MEANINGS,
+            links=LINKS,
+            places=VOCABULARY["place"],
             **kwargs,
         )
 
@@ -45,7 +55,7 @@ class PromptInput(gr.HTML, metaclass=Private):
 def _group(name: str) -> str:
     buttons = "".join(
         f'<button type="button" aria-pressed="false" data-word="{word}" data-adds="{ADDS.get(word, word)}">'
-        f"{escape(ADDS.get(word, word))}</button>"
+        f"{escape(LABELS.get(word, word))}</button>"
         for word in VOCABULARY[name]
     )
     return f'<div class="group" role="group" aria-label="{escape(name)}"><span>{escape(name)}</span>{buttons}</div>'

@@ -35,21 +35,59 @@ function write(words) {
   keep();
 }
 
-// Whatever means the word goes, with the "at the" before it and, if nothing else is said there, the "sky" after it;
-// what it means besides stays.
+// Words that can begin a text; of the other links only what follows stays: "among mountains" alone is "mountains".
+const BEGINS = ["at", "in", "on", "under", "early"];
+const plain = (token) => token?.toLowerCase().match(WORD)?.[0];
+const isLink = (token) => props.links.includes(plain(token));
+const saysNothing = (phrase) => phrase.every((token) => (token.match(WORD) ?? []).every(isFiller));
+
+// "a lake | among snowy mountains | at noon": each phrase begins with the word that links it to the one before.
+function phrases(clause) {
+  const found = [];
+  for (const token of clause.match(/\S+/g) ?? []) {
+    if (!found.length || isLink(token)) found.push([]);
+    found.at(-1).push(token);
+  }
+  return found;
+}
+
+// The phrase without the word; empty where nothing else is said in it. What its tokens mean besides stays, and so do
+// the adjectives of a place: "a rocky canyon" is then "a rocky landscape".
+function strip(phrase, word) {
+  const kept = [];
+  let headless = false;
+  for (const token of phrase) {
+    const rest = token.replace(WORD, (found) => {
+      const meaning = meant(found) ?? [];
+      return meaning.includes(word) ? meaning.filter((other) => other !== word).join(" ") : found;
+    });
+    const gone = rest !== token && !rest.match(WORD);
+    if (!gone) kept.push(rest);
+    headless = gone && props.places.includes(word);
+  }
+  if (kept.join(" ") === phrase.join(" ")) return phrase;
+  if (saysNothing(kept)) return [];
+  if (headless) kept.push("landscape");
+  return kept.map((token, k) => (/^an?$/i.test(token) ? `${token[0]}${/^[aeiou]/i.test(kept[k + 1]) ? "n" : ""}` : token));
+}
+
+// With a phrase go those beside it that say nothing themselves: the "in the sky" of "clouds in the sky".
 function without(word) {
   const clauses = text.value.split(",").map((clause) => {
-    const kept = [];
-    for (const token of clause.match(/\S+/g) ?? []) {
-      const rest = token.replace(WORD, (found) => {
-        const meaning = meant(found) ?? [];
-        return meaning.includes(word) ? meaning.filter((other) => other !== word).join(" ") : found;
-      });
-      if (rest === token || rest.match(WORD)) kept.push(rest);
-      else while (kept.length && isFiller(kept.at(-1))) kept.pop();
+    const before = phrases(clause), left = before.map((phrase) => strip(phrase, word));
+    if (left.every((phrase, k) => phrase === before[k])) return clause.trim();
+    const spread = (order) => order.reduce((gone, k) => {
+      if (left[k].length && (!gone || !saysNothing(left[k]))) return false;
+      left[k] = [];
+      return true;
+    }, false);
+    spread([...left.keys()]);
+    spread([...left.keys()].reverse());
+    if (!left[0].length) {
+      const first = left.find((phrase) => phrase.length);
+      if (first && isLink(first[0]) && !BEGINS.includes(plain(first[0]))) first.shift();
     }
-    const left = kept.join(" ");
-    return left === clause.trim() || !kept.every(isFiller) ? left : "";
+    return left.flat().join(" ");
   });
   return clauses.filter(Boolean).join(", ");
 }

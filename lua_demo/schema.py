@@ -5,14 +5,33 @@ No torch and no gradio here: a `Result` outlives the device that made it and can
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    """`text` in one line that any terminal, file or page can take: line breaks, escape sequences, marks that turn the
+    direction of writing, and bytes of file names that are no UTF-8 are written out.
+    """
+
+    def written_out(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        code = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code  # a byte, as Python holds it in file names
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+    return _UNPRINTABLE.sub(written_out, str(text))
+
 
 class UserError(ValueError):
     """Bad input. The message is one line that names the thing and the way out; app, API and CLI show it as it is."""
+
+    def __init__(self, message: object):
+        super().__init__(printable(message))
 
 
 class Stopped(RuntimeError):

@@ -163,7 +163,7 @@ def test_what_is_refused(tmp_path):
     assert "not a readable image" in refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     missing = tmp_path / "nowhere.png"
     assert "nowhere.png" in refusal(missing)
-    assert str(tmp_path) in refusal(tmp_path)
+    assert tmp_path.name in refusal(tmp_path)
     assert "cannot be read" in refusal("a\0b.png")
 
 

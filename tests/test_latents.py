@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from lua_demo.pictures import latents
 from lua_demo.pictures.latents import load_latent, save_latent
@@ -68,8 +71,8 @@ def test_two_latents_of_one_size_do_not_share_pictures(base, engine, tmp_path):
         ({"width": "8", "height": "8"}, {}, "an image of 8 x 8"),
         ({"width": "72"}, {}, "has shape (16, 6, 8); an image of 72 x 48 in the space embedded has (64, 6, 9)"),
         ({}, {"latent": VALUES[:, :4]}, "has shape (4, 6, 8)"),
-        ({}, {"latent": VALUES[0]}, "a latent is float32, 1 x C x h x w"),
-        ({}, {"latent": VALUES.astype(np.float64)}, "float64"),
+        ({}, {"latent": VALUES[0]}, "a latent is float32 (F32), 1 x C x h x w"),
+        ({}, {"latent": VALUES.astype(np.float64)}, "F64"),
         ({}, {"latent": np.zeros((1, 16, 0, 8), np.float32)}, "shape (1, 16, 0, 8)"),
         ({}, {"latent": np.full_like(VALUES, np.nan)}, "NaN"),
         ({}, {"latent": np.full_like(VALUES, np.inf)}, "infinity"),
@@ -84,9 +87,30 @@ def test_refusals(engine, tmp_path, metadata, tensors, words):
     assert str(caught.value).startswith("odd.safetensors ") and len(str(caught.value)) < 300
 
 
-def test_half_precision_is_taken(engine, tmp_path):
-    save_file({"latent": VALUES.astype(np.float16)}, tmp_path / "half.safetensors", METADATA)
-    assert load_latent(tmp_path / "half.safetensors").values.dtype == np.float32
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_taken(dtype, tmp_path):
+    narrow = torch.from_numpy(VALUES).to(dtype)
+    save_torch({"latent": narrow}, tmp_path / "half.safetensors", METADATA)
+    read = load_latent(tmp_path / "half.safetensors").values
+    assert read.dtype == np.float32 and np.array_equal(read[None], narrow.float().numpy())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_half_precision_without_numbers_is_refused(value, tmp_path):
+    odd = torch.from_numpy(VALUES).bfloat16()
+    odd[0, 3, 2, 1] = value
+    save_torch({"latent": odd}, tmp_path / "half.safetensors", METADATA)
+    with pytest.raises(UserError, match="no numbers"):
+        load_latent(tmp_path / "half.safetensors")
+
+
+def test_pipes_and_folders_are_no_latents(tmp_path):
+    os.mkfifo(tmp_path / "a.safetensors")
+    for path, words in ((tmp_path / "a.safetensors", "no regular file"), (tmp_path, "directory"), ("a\0b", "null"),
+                        ("x" * 5000, "too long")):  # fmt: skip
+        with pytest.raises(UserError, match=words) as caught:
+            load_latent(path)
+        assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04\x95", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]"])
@@ -95,7 +119,7 @@ def test_only_safetensors_are_read(engine, tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"x.safetensors is not a readable safetensors file"):
         engine.compare(Request(latent=str(path)))
-    with pytest.raises(UserError, match=r"gone.safetensors is not a readable"):
+    with pytest.raises(UserError, match=r"gone.safetensors cannot be read"):
         engine.compare(Request(latent=str(tmp_path / "gone.safetensors")))
 
 

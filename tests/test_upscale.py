@@ -41,9 +41,10 @@ def test_it_writes_what_lua_makes(scale, source, toy_weights, tmp_path, capsys):
     assert (made.space, made.size) == ("embedded", (93 * scale, 70 * scale))
     with torch.inference_mode():
         wanted = load_lua(toy_weights / "embedded" / "lua")(torch.from_numpy(given.values)[None], scale)
+    wanted = wanted[..., : -(-70 * scale // 8), : -(-93 * scale // 8)]
     torch.testing.assert_close(torch.from_numpy(made.values)[None], wanted)
     told = capsys.readouterr().out
-    assert f"embedded, 64 x {9 * scale} x {12 * scale}, for an image of {93 * scale} x {70 * scale}" in told
+    assert f"embedded, 64 x {wanted.shape[2]} x {wanted.shape[3]}, for an image of {93 * scale} x {70 * scale}" in told
     assert f"{outside(wanted, 'embedded').mean():.2%} of its values outside" in told
     # What comes out goes in again.
     again = [
@@ -97,6 +98,6 @@ def test_refusals(source, toy_weights, tmp_path, capsys):
     xl = save_latent(tmp_path / "xl.safetensors", BaseLatent(drawn("sdxl", 12)[0].numpy(), "sdxl", (96, 96)))
     assert "no LUA for the latent space sdxl" in refused(xl, out, "--weights", toy_weights)
     assert "scale 3" in refused(source, out, "--scale", 3, "--weights", toy_weights)
-    assert "not a readable safetensors" in refused(tmp_path / "gone.safetensors", out)
+    assert "gone.safetensors cannot be read" in refused(tmp_path / "gone.safetensors", out)
     (tmp_path / "occupied").write_text("a file")
     assert "cannot be written" in refused(source, tmp_path / "occupied" / "x.safetensors", "--weights", toy_weights)

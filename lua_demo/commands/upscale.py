@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.machine.arguments import Parser, machine
+from lua_demo.machine.finite import check_finite
 from lua_demo.machine.placement import resolve_device, resolve_dtype
 from lua_demo.models.lua import find_lua
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.pictures import images
-from lua_demo.pictures.latent_check import outside, refuse_foreign, soft_bound
+from lua_demo.pictures.latent_check import check_size, outside, refuse_foreign, soft_bound
 from lua_demo.pictures.latents import load_latent, save_latent
-from lua_demo.runs.outputs import writing
+from lua_demo.runs.outputs import refuse_to_overwrite, writing
 from lua_demo.schema import BaseLatent, UserError
 
 
@@ -43,14 +44,19 @@ def main(argv: list[str]) -> int:
     if space not in SPACES:
         raise UserError(f"{name} is a latent of an unknown space {brief(space)}; known are {', '.join(SPACES)}")
     refuse_foreign(latent, space, name)
+    check_size(latent, name)
+    refuse_to_overwrite([path for path in (args.out, args.map) if path], args.source)
     found = find_lua(space, args.weights or WEIGHTS_DIR)
     values = upscaled(latent, args.scale, found.network, args.device, args.dtype)
+    check_finite(values, f"LUA x{args.scale}")
+    width, height = (side * args.scale for side in latent.size)
+    # The padding of an image that is no multiple of the stride grows with it.
+    values = values[..., : -(-height // SPACES[space].stride), : -(-width // SPACES[space].stride)]
     before, after = outside(torch.from_numpy(latent.values)[None], space), outside(values, space)
     kept = soft_bound(values, space) if args.bound else values
-    width, height = (side * args.scale for side in latent.size)
     with writing(args.out):
         source = {"sha256": hashlib.sha256(args.source.read_bytes()).hexdigest()}
-        save_latent(args.out, BaseLatent(kept[0].numpy(), space, (width, height)), source)
+        save_latent(args.out, BaseLatent(kept[0].contiguous().numpy(), space, (width, height)), source)
     if args.map:
         with writing(args.map):
             images.save_png((after[0, ..., None].numpy() * 255).round().astype(np.uint8).repeat(3, 2), args.map)

@@ -12,7 +12,7 @@ from lua_demo.pictures.formats import SUFFIXES
 from lua_demo.schema import UserError
 
 MAX_BYTES = 1 << 30
-MOST_NAMED = 5
+MOST_NAMED, MOST_SHOWN = 5, 200
 
 
 def read_regular(path: str | Path, wanted: str, limit: int = MAX_BYTES) -> bytes:
@@ -26,21 +26,31 @@ def read_regular(path: str | Path, wanted: str, limit: int = MAX_BYTES) -> bytes
         UserError: not there, not readable, no regular file, or larger than `limit`.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe waits for its writer.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(handle, "rb") as file:
-            found = os.fstat(handle)
+        with open(path, "rb", opener=_without_waiting) as file:
+            found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
-                raise UserError(f"{path} is {kind}; give the path of {wanted}")
+                raise UserError(f"{shortened(path)} is no regular file; give the path of {wanted}")
             if found.st_size > limit:
-                raise UserError(f"{path} has {found.st_size >> 20} MiB; the limit for {wanted} is {limit >> 20} MiB")
+                raise UserError(
+                    f"{shortened(path)} has {found.st_size >> 20} MiB; the limit for {wanted} is {limit >> 20} MiB"
+                )
             return file.read(limit + 1)
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{str(path)!r} cannot be read ({reason}); give the path of {wanted}") from error
+        raise UserError(f"{shortened(path)} cannot be read ({reason}); give the path of {wanted}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a pipe waits for its writer otherwise."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def shortened(path: str | Path) -> str:
+    """A path as errors name it: by its name, since a visitor of the page is not to see where the server keeps files."""
+    text = Path(path).name or str(path)
+    return text if len(text) <= MOST_SHOWN else f"...{text[-MOST_SHOWN:]}"
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -64,7 +74,8 @@ def sort_out(folder: str | Path) -> tuple[list[Path], str]:
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{str(folder)!r} cannot be read ({error}); give a folder of photos") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{shortened(folder)} cannot be read ({reason}); give a folder of photos") from error
     visible = [path for path in entries if not path.name.startswith(".")]
     photos = [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not photos:

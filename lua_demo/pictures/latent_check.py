@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.paths import STATISTICS
 from lua_demo.schema import BaseLatent, UserError
 
@@ -158,6 +159,17 @@ def refuse_foreign(latent: BaseLatent | Tensor, space: str, name: str = "the lat
         )
 
 
+def check_size(latent: BaseLatent, name: str = "the latent") -> None:
+    """UserError unless the tensor of `latent` has the shape that an image of its size has in its space."""
+    (width, height), row = latent.size, SPACES[latent.space]
+    fitting = (row.channels, -(-height // row.stride), -(-width // row.stride))
+    if min(width, height) < 1 or latent.values.shape != fitting:
+        raise UserError(
+            f"{name} has shape {latent.values.shape}; an image of {brief(width)} x {brief(height)} in the space "
+            f"{latent.space} has {'x'.join(map(brief, fitting))}: save the latent again"
+        )
+
+
 def closest_space(latent: Tensor, claimed: str) -> str:
     """The space whose statistics fit `latent` (B x C x h x w) best; `claimed` unless another fits clearly better."""
     known = load_statistics()
@@ -171,7 +183,7 @@ def outside(latent: Tensor, space: str) -> Tensor:
     `space`. Its mean is the share of all values; encoded photos have about 1 - `RANGE`.
     """
     low, high = _range(latent, space)
-    return ((latent < low) | (latent > high)).float().mean(1)
+    return (~((latent >= low) & (latent <= high))).float().mean(1)  # so that NaN is outside
 
 
 def share_outside(latent: Tensor, space: str) -> float | None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
+from lua_demo.pictures.files import read_regular
 from lua_demo.schema import BaseLatent, UserError
 
 TENSOR = "latent"
 CONVENTION = "normalised"  # as the denoiser leaves it: no VAE scale or shift, no packing
 VERSION = "1"
 MAX_BYTES = 64 << 20
-DTYPES = (np.float32, np.float16)
+DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
 def save_latent(path: str | Path, latent: BaseLatent, source: Mapping[str, object] | None = None) -> Path:
@@ -37,31 +38,33 @@ def save_latent(path: str | Path, latent: BaseLatent, source: Mapping[str, objec
 
 
 def load_latent(path: str | Path) -> BaseLatent:
-    """Read what `save_latent` wrote, in float32 or float16.
+    """Read what `save_latent` wrote, in float32, float16 or bfloat16.
 
     Raises:
         UserError: not there, too large, no safetensors file, another convention, no plain 1 x C x h x w tensor, a value
             that is no number.
     """
     name = Path(path).name
+    content = read_regular(path, "a latent", MAX_BYTES)
     try:
-        size = os.path.getsize(path)
-        if size > MAX_BYTES:
-            raise UserError(f"{name} has {size >> 20} MiB; the limit for a latent is {MAX_BYTES >> 20} MiB")
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("convention") != CONVENTION or metadata.get("version") != VERSION:
-                raise UserError(
-                    f"{name} does not say that it holds a {CONVENTION} latent of version {VERSION}; "
-                    "give a latent.safetensors that lua_demo wrote"
-                )
-            if TENSOR not in file.keys():  # noqa: SIM118  not a dict
-                raise UserError(f'{name} has no tensor "{TENSOR}"; give a latent.safetensors that lua_demo wrote')
-            values = file.get_tensor(TENSOR)
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:
+        tensors = dict(deserialize(content))  # checks the header against the content
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise UserError(f"{name} is not a readable safetensors file; give a latent.safetensors") from error
-    if values.dtype not in DTYPES or values.ndim != 4 or values.shape[0] != 1 or 0 in values.shape:
-        raise UserError(f"{name} holds {values.dtype} of shape {values.shape}; a latent is float32, 1 x C x h x w")
+    metadata = header.get("__metadata__") or {}
+    if metadata.get("convention") != CONVENTION or metadata.get("version") != VERSION:
+        raise UserError(
+            f"{name} does not say that it holds a {CONVENTION} latent of version {VERSION}; "
+            "give a latent.safetensors that lua_demo wrote"
+        )
+    if TENSOR not in tensors:
+        raise UserError(f'{name} has no tensor "{TENSOR}"; give a latent.safetensors that lua_demo wrote')
+    dtype, shape = tensors[TENSOR]["dtype"], tuple(tensors[TENSOR]["shape"])
+    if dtype not in DTYPES or len(shape) != 4 or shape[0] != 1 or 0 in shape:
+        raise UserError(f"{name} holds {dtype} of shape {shape}; a latent is float32 (F32), 1 x C x h x w")
+    values = np.frombuffer(tensors[TENSOR]["data"], DTYPES[dtype]).reshape(shape)
+    if dtype == "BF16":  # the upper half of a float32
+        values = (values.astype(np.uint32) << 16).view(np.float32)
     if not np.isfinite(values).all():
         raise UserError(f"{name} holds values that are no numbers (NaN or infinity); save the latent again")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lua_demo.report import records
 from lua_demo.runs import store
 from lua_demo.schema import Result, UserError
 
-RESULTS = "results.json"
+RESULTS, LATENT = "results.json", "latent.safetensors"
 
 
 def write_result(out: Path, result: Result, document: dict[str, Any]) -> None:
@@ -27,7 +27,7 @@ def write_result(out: Path, result: Result, document: dict[str, Any]) -> None:
         if result.image is not None:
             images.save_png(result.image, out / f"{result.method}.png", records.png_metadata(document, result.method))
         if result.latent is not None:
-            save_latent(out / "latent.safetensors", result.latent, document["source"])
+            save_latent(out / LATENT, result.latent, document["source"])
         store.write_json(out / RESULTS, document)
 
 
@@ -39,7 +39,24 @@ def write_display(folder: Path, result: Result, source: Mapping[str, Any], effor
     if result.image is not None:
         images.save_display(result.image, folder / f"{result.method}.webp", effort)
     if result.latent is not None:
-        save_latent(folder / "latent.safetensors", result.latent, source)
+        save_latent(folder / LATENT, result.latent, source)
+
+
+def refuse_to_overwrite(files: Iterable[Path], *sources: str | Path) -> None:
+    """UserError where one of `files`, which are about to be written, is a source; before anything is written."""
+    for source in filter(None, map(str, sources)):
+        for file in files:
+            try:
+                same = file.samefile(source)
+            except (OSError, ValueError):
+                continue
+            if same:
+                raise UserError(f"{file} is the source itself and would be overwritten; write to another place")
+
+
+def writes(methods: Iterable[str]) -> list[str]:
+    """The names of the files that `write_result` writes for these methods."""
+    return [*(f"{method}.png" for method in methods), LATENT, RESULTS]
 
 
 def make_folder(path: Path) -> None:

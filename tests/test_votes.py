@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lua_demo.runs import votes as votes_module
 from lua_demo.runs.votes import Ballots, Vote, draw_pair, tally, wilson
 
 
@@ -45,11 +46,27 @@ def test_lines_that_are_no_votes_are_passed_over(tmp_path):
         json.dumps({"run": "r", "shown": ["lua"], "chosen": "lua", "scale": 2}),
         json.dumps({"run": "r", "shown": ["lua", "lua"], "chosen": "lua", "scale": 2}),
         json.dumps({"run": "r", "shown": ["lua", "base"], "chosen": "native", "scale": 2}),
+        '{"run": "r", "shown": ["lua", "base"], "chosen": "lua", "scale": 1e999}',
+        '{"run": "r", "shown": ["lua", "base"], "chosen": "lua", "scale": true}',
+        '{"run": "r", "shown": [["lua"], "base"], "chosen": "base", "scale": 2}',
+        '{"run": {}, "shown": ["lua", "base"], "chosen": "base", "scale": 2}',
+        "[" * 900, "[" * 100_000, '{"run": ' * 100,
     ]  # fmt: skip
     with ballots.path.open("ab") as file:
         file.write("\n".join(broken).encode() + b"\n\xff\xfe\n")
     ballots.add(good)
     assert ballots.votes() == [good, good]
+
+
+def test_a_torn_line_swallows_no_other_vote(tmp_path, monkeypatch):
+    ballots, vote = Ballots(tmp_path / "votes.jsonl"), Vote("run", ("lua", "base"), "lua", 2)
+    whole = votes_module.os.write
+    monkeypatch.setattr(votes_module.os, "write", lambda file, data: whole(file, data[:30]))  # a disk that is full
+    with pytest.raises(OSError, match="No space left"):
+        ballots.add(vote)
+    monkeypatch.undo()
+    ballots.add(vote)
+    assert ballots.votes() == [vote]
 
 
 def test_processes_that_write_at_once_lose_nothing(tmp_path):

@@ -7,10 +7,12 @@ import random
 import re
 import shutil
 import stat
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
@@ -24,6 +26,7 @@ from lua_demo.schema import UserError
 from lua_demo.ui.voting import Voting, result_html, tally_html
 
 CHOICES = ("a", "b", "")
+SESSION = gr.Request(session_hash="a")
 TELLING = re.compile(r"lua|swinir|bicubic|native|round.?trip", re.IGNORECASE)
 
 
@@ -91,9 +94,10 @@ def test_a_vote_is_kept_once_and_without_the_runs_id(booth, store, run_id, choic
     (vote,) = booth.ballots.votes()
     assert (vote.run, vote.shown, vote.scale) == (anonymous(run_id), ballot.shown, 2)
     assert vote.chosen == ("" if index is None else ballot.shown[index])
-    written = (store.folder / "votes.jsonl").read_text()
+    file = store.folder.with_name("store.votes.jsonl")
+    written = file.read_text()
     assert run_id not in written and set(json.loads(written)) == {"run", "shown", "chosen", "scale", "time"}
-    assert stat.S_IMODE((store.folder / "votes.jsonl").stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("choice", ["lua", "A", None, ["a"]])
@@ -130,8 +134,15 @@ def test_pairs_are_bounded_and_the_one_before_makes_room(booth, run_id, monkeypa
     assert len(list(booth.folder.iterdir())) == 2
 
 
+def test_who_draws_many_pairs_voids_only_their_own(booth, run_id):
+    other = booth.draw(run_id, voter="b")
+    own = [booth.draw(run_id, voter="a") for _ in range(booth_module.MOST_BALLOTS)]
+    assert booth.drawn(other.token) == other and booth.vote(other.token, "a")
+    assert [booth.drawn(ballot.token) for ballot in own] == [None] * (len(own) - 2) + own[-2:]
+
+
 def test_a_vote_that_cannot_be_written_may_be_given_again(booth, store, run_id):
-    ballot, file = booth.draw(run_id), store.folder / "votes.jsonl"
+    ballot, file = booth.draw(run_id), store.folder.with_name("store.votes.jsonl")
     file.mkdir()
     with pytest.raises(UserError, match="could not be kept"):
         booth.vote(ballot.token, "a")
@@ -146,7 +157,7 @@ def test_no_pair_of_a_run_that_is_gone_or_has_too_few_pictures(booth, store, run
         (store.folder / run_id / f"{method}.webp").unlink()
     with pytest.raises(UserError, match="needs two methods"):
         booth.draw(run_id)
-    token, _, column, _, words, again = Voting(store).draw({"run": run_id}, "")
+    token, _, column, _, words, again = Voting(store).draw({"run": run_id}, "", SESSION)
     assert token == "" and column.visible is False and "needs two methods" in words and again.visible
 
 
@@ -165,7 +176,7 @@ def test_the_result_names_both_and_counts_from_the_leader(booth, run_id):
 
 def test_a_pair_of_another_comparison_is_taken_away(store, run_id):
     voting = Voting(store)
-    token = voting.draw({"run": run_id}, "")[0]
+    token = voting.draw({"run": run_id}, "", SESSION)[0]
     assert voting.follow({"run": run_id}, token)[0] != "" and voting.follow(None, token)[0] != ""
     assert voting.follow({"run": store.pinned_names()[0]}, token)[0] == ""
 
@@ -189,6 +200,17 @@ def test_a_client_votes_once_and_reads_the_tally(url, page_store):
     with pytest.raises(AppError, match="already"):
         client.predict(drawn["token"], "b", api_name="/vote")
     assert len(Booth(page_store, Path("unused")).ballots.votes()) == before + 1
+
+
+def test_the_votes_are_served_to_nobody(url, page_store):
+    booth = Booth(page_store, Path("unused"))
+    client = Client(url, verbose=False, download_files=False)
+    drawn = client.predict(page_store.pinned_names()[0], api_name="/vote_pair")
+    client.predict(drawn["token"], "", api_name="/vote")
+    assert booth.ballots.path.is_file()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{url}gradio_api/file={booth.ballots.path}")
+    assert caught.value.code == 403
 
 
 def settled(page) -> None:

@@ -18,8 +18,11 @@ from lua_demo.runs.votes import Ballots, Tally, Vote, draw_pair, tally
 from lua_demo.schema import UserError
 
 MOST_BALLOTS = 64  # two pictures each, of up to some 20 MB
+MOST_PER_VOTER = 2
 MAX_AGE_S = 3600.0
-BALLOTS = "votes.jsonl"
+BALLOTS = "{store}.votes.jsonl"
+"""Beside the folder of the store, in which whoever knows a file's name may read it."""
+
 CHOICES = ("a", "b", "")
 SAMPLED = "native-sampled"
 """What native is counted as where it was sampled from a prompt: elsewhere it is the photo, the ground truth."""
@@ -35,6 +38,7 @@ class Ballot:
         shown: the two methods, as A and as B, or `SAMPLED`; labels: their names for people.
         pictures: copies of their pictures, as A and as B, under names that tell nothing.
         drawn: seconds of a clock that never goes back.
+        voter: who drew it, as far as that is known.
         choice: once there is a vote, "a", "b" or "" for no difference.
     """
 
@@ -45,6 +49,7 @@ class Ballot:
     labels: tuple[str, str]
     pictures: tuple[Path, Path]
     drawn: float
+    voter: str = ""
     choice: str | None = None
 
 
@@ -52,19 +57,21 @@ class Booth:
     """Draws pairs and takes one vote for each.
 
     Args:
-        store: its runs are voted on; the votes are kept in its folder.
+        store: its runs are voted on; the votes are kept beside its folder.
         folder: where the copies of the pictures are until the pair is old.
         rng: what draws.
     """
 
     def __init__(self, store: Store, folder: Path, rng: random.Random | None = None):
         self.store, self.folder, self.rng = store, folder, rng or random.SystemRandom()
-        self.ballots = Ballots(store.folder / BALLOTS)
+        self.ballots = Ballots(store.folder.with_name(BALLOTS.format(store=store.folder.name)))
         self._drawn: OrderedDict[str, Ballot] = OrderedDict()
         self._lock = threading.Lock()
 
-    def draw(self, run_id: object, before: object = None) -> Ballot:
+    def draw(self, run_id: object, before: object = None, voter: str = "") -> Ballot:
         """A pair of the run's pictures at the target size, instead of the one whose token is `before`.
+
+        A voter who draws more than `MOST_PER_VOTER` pairs loses their own oldest one, never another's.
 
         Raises:
             UserError: the run is gone, or has no two such pictures.
@@ -86,10 +93,12 @@ class Booth:
         labels = rows[shown[0]]["label"], rows[shown[1]]["label"]
         if run.document["source"]["kind"] == "prompt":
             shown = tuple(SAMPLED if method == "native" else method for method in shown)
-        ballot = Ballot(token, run.id, settings.get("scale", 0), shown, labels, pictures, time.monotonic())
+        ballot = Ballot(token, run.id, settings.get("scale", 0), shown, labels, pictures, time.monotonic(), voter)
         with self._lock:
             gone = [self._drawn.pop(before, None)] if isinstance(before, str) else []
             self._drawn[token] = ballot
+            own = [old for old, other in self._drawn.items() if voter and other.voter == voter]
+            gone += [self._drawn.pop(old) for old in own[:-MOST_PER_VOTER]]
             while len(self._drawn) > MOST_BALLOTS or self._oldest() < ballot.drawn - MAX_AGE_S:
                 gone.append(self._drawn.popitem(last=False)[1])
         for old in filter(None, gone):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -58,34 +59,40 @@ class Ballots:
         self.path = path
 
     def add(self, vote: Vote) -> None:
-        line = json.dumps({**asdict(vote), "time": int(time.time())}) + "\n"
+        """Append `vote`; OSError where not all of it could be written."""
+        # The line break comes first, too: what a full disk left of a vote before swallows nothing.
+        line = "\n" + json.dumps({**asdict(vote), "time": int(time.time())}) + "\n"
         if len(line) > LONGEST_LINE:
             raise ValueError("a vote longer than any method's name allows")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One write to a file opened for appending is not torn apart by another process.
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(file, line.encode())
+            if os.write(file, line.encode()) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
 
     def votes(self) -> list[Vote]:
         """All that can be read; a line that is none, from a full disk say, is passed over."""
         try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
             return []
-        return [vote for line in lines if (vote := _read(line))]
+        return [vote for line in lines if len(line) <= LONGEST_LINE and (vote := _read(line))]
 
 
 def _read(line: str) -> Vote | None:
     try:
         entry = json.loads(line)
         first, second = entry["shown"]
-        vote = Vote(str(entry["run"]), (str(first), str(second)), str(entry["chosen"]), int(entry["scale"]))
-    except (ValueError, KeyError, TypeError):
+        run, chosen, scale = entry["run"], entry["chosen"], entry["scale"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return vote if first != second and vote.chosen in (*vote.shown, "") else None
+    texts = all(isinstance(text, str) for text in (first, second, run, chosen))
+    if not texts or type(scale) is not int or first == second or chosen not in (first, second, ""):
+        return None
+    return Vote(run, (first, second), chosen, scale)
 
 
 def draw_pair(methods: Sequence[str], rng: random.Random) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ import gradio as gr
 
 from lua_demo.schema import UserError
 from lua_demo.ui.status import Status
+from lua_demo.ui.visitors import Visitors
 
 # A stop waits this long for the running stage to give way before the page is released anyway.
 STOP_PATIENCE_S = 30.0
@@ -30,16 +31,25 @@ class Session:
 
 
 class Sessions:
-    """At most one thing runs per session."""
+    """At most one thing runs per session: what starts while another one runs takes its place.
+
+    `visitors`, once a page sets it, tells who has gone: nobody waits for their results.
+    """
 
     def __init__(self) -> None:
         self.runs: dict[str | None, Session] = {}
+        self.visitors: Visitors | None = None
 
     @contextlib.contextmanager
     def running(self, session: gr.Request) -> Iterator[Session]:
-        run = self.runs[session.session_hash] = Session()
+        before, run = self.runs.get(session.session_hash), Session()
+        self.runs[session.session_hash] = run
+        if before:
+            before.stop.set()
+        watched = self.visitors.watch(session.session_hash, run.stop.set) if self.visitors else contextlib.nullcontext()
         try:
-            yield run
+            with watched:
+                yield run
         finally:
             run.finished.set()
             if self.runs.get(session.session_hash) is run:

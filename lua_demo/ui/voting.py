@@ -38,19 +38,19 @@ class Voting:
     def __init__(self, store: Store):
         self.booth = Booth(store, Path(get_upload_folder()) / "votes")
 
-    def draw(self, shared: Any, token: str) -> Answer:
+    def draw(self, shared: Any, token: str, session: gr.Request) -> Answer:
         """A new pair of the comparison on show."""
         try:
-            ballot = self.booth.draw(_run(shared), token)
+            ballot = self.booth.draw(_run(shared), token, session.session_hash or "")
         except UserError as error:
             words = f'<p class="told error" role="status">No pair: {escape(str(error))}.</p>'
             return "", [], gr.Column(visible=False), gr.Row(visible=False), words, gr.Button(DRAW, visible=True)
         views = View(panes(ballot), "mode=slider&zoom=fit&split=0.5&left=a&right=b")
         return ballot.token, views, gr.Column(visible=True), gr.Row(visible=True), "", gr.Button(visible=False)
 
-    def open(self, shared: Any, token: str) -> Answer:
+    def open(self, shared: Any, token: str, session: gr.Request) -> Answer:
         """The section was opened: there is a pair at once, and one that was drawn before stays."""
-        return skip() if token else self.draw(shared, token)
+        return skip() if token else self.draw(shared, token, session)
 
     def vote(self, choice: str, token: str) -> Answer:
         try:
@@ -68,10 +68,10 @@ class Voting:
             return skip()
         return "", [], gr.Column(visible=False), gr.Row(visible=False), OTHER, gr.Button(DRAW, visible=True)
 
-    def pair(self, run: str) -> dict[str, Any]:
+    def pair(self, run: str, session: gr.Request) -> dict[str, Any]:
         """Draw a blind pair of a finished comparison: {token: for /vote, a: picture, b: picture}."""
         try:
-            ballot = self.booth.draw(run)
+            ballot = self.booth.draw(run, voter=session.session_hash or "")
         except UserError as error:
             raise refusal(error) from error
         files = (FileData(path=str(path), orig_name=path.name).model_dump() for path in ballot.pictures)

@@ -9,16 +9,17 @@ import json
 import unicodedata
 import zipfile
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 from urllib.parse import parse_qs
 
+from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.report import records
+from lua_demo.report.html import render
 from lua_demo.report.timing import timing_html
 from lua_demo.report.viewer_files import static, viewer_files
 from lua_demo.runs.run import SOURCE_KEYS, Run
@@ -97,16 +98,17 @@ def html(run: Run, state: str = "") -> bytes:
     data = json.dumps({"panes": panes, "state": state, "pair": list(records.PAIR)}).replace("<", "\\u003c")
     script = Template(static("export.js")).substitute(viewer=code)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = Template(static("export.html")).substitute(
+    page = render(
+        "export.html",
         hash=f"sha256-{digest}",
-        title=escape(f"{records.source_name(document)}: latent or pixel upscaling"),
-        style=f"{static('export.css')}\n{static('timing.css')}\n#viewer {{\n{style}\n}}",
-        summary=escape(_summary(document)),
-        viewer=markup,
+        title=f"{records.source_name(document)}: latent or pixel upscaling",
+        style=Markup(f"{static('export.css')}\n{static('timing.css')}\n#viewer {{\n{style}\n}}"),
+        summary=_summary(document),
+        viewer=Markup(markup),
         timing=timing_html(document, maps=False),
-        settings="".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _settings(document)),
-        data=data,
-        script=script,
+        settings=_settings(document),
+        data=Markup(data),
+        script=Markup(script),
     )
     return page.encode()
 

@@ -28,8 +28,10 @@ from lua_demo.catalog.methods import (
 )
 from lua_demo.catalog.prompts import EXAMPLES, VOCABULARY
 from lua_demo.catalog.spaces import SPACES
-from lua_demo.pictures import images
+from lua_demo.pictures.formats import SUFFIXES
+from lua_demo.pictures.images import save_png
 from lua_demo.pictures.latents import MAX_BYTES
+from lua_demo.pictures.reading import MAX_PIXELS
 from lua_demo.report import records
 from lua_demo.request.settings import DEFAULTS, from_settings
 from lua_demo.request.validate import validated
@@ -87,8 +89,8 @@ class Api:
                 "prompt_characters": MAX_PROMPT,
                 "steps": [1, MAX_STEPS],
                 "guidance": [1, MAX_GUIDANCE],
-                "photo_pixels": images.MAX_PIXELS,
-                "photo_suffixes": list(images.SUFFIXES),
+                "photo_pixels": MAX_PIXELS,
+                "photo_suffixes": list(SUFFIXES),
                 "latent_bytes": MAX_BYTES,
             },
             **{key: environment[key] for key in ("device", "dtype", "versions")},
@@ -177,7 +179,7 @@ class Api:
         document = records.to_json(request, [result], self.engine.environment(request))
         folder = Path(get_upload_folder()) / "upscaled" / secrets.token_urlsafe(16)
         path = folder / download_name(Run("", folder, document), f"{method}.png")
-        images.save_png(result.image, path, records.png_metadata(document, method))
+        save_png(result.image, path, records.png_metadata(document, method))
         file = FileData(path=str(path), orig_name=path.name).model_dump()
         yield {"state": "done", "method": method, "file": file, "results": document}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.prompts import EXAMPLES
@@ -114,11 +114,11 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> 
 def taken_html(
     source: Any, size: Any, base: Any, decoder: Any, steps: Any, guidance: Any, aspect: Any, force_native: Any
 ) -> str:
-    """Which settings a batch takes from the form, as they are now; all text is escaped."""
+    """Which settings a batch takes from the form, as they are now."""
     prompted = source == "prompt"
     what = "Size, sampling and model" if prompted else "Size and model"
     parts = [f"{size} px", *([aspect, f"{steps} steps", f"guidance {guidance}"] if prompted else [])]
     parts.append(BASES[base].label if base in BASES else base)
     parts += [DECODERS[decoder]] if decoder in DECODERS else []
     parts += ["native however long it takes"] if prompted and force_native else []
-    return f"<p>{what} as under <b>Advanced</b> above: {escape(', '.join(map(str, parts)))}.</p>"
+    return Markup("<p>{} as under <b>Advanced</b> above: {}.</p>").format(what, ", ".join(map(str, parts)))

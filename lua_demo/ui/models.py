@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -13,6 +12,7 @@ from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.spaces import DECODERS, SPACES
 from lua_demo.commands.doctor import BaseState, base_states
 from lua_demo.models.loaded import Models
+from lua_demo.report.html import render
 from lua_demo.ui.public import PublicEngine, relative
 
 DECODER_CHOICES = [("Default", ""), *((label.capitalize(), key) for key, label in DECODERS.items())]
@@ -36,19 +36,18 @@ def choice(state: BaseState) -> tuple[str, str]:
 
 
 def note_html(state: BaseState) -> str:
-    """What there is to know before one is chosen; all text is escaped."""
+    """What there is to know before one is chosen."""
     row = BASES[state.base]
     if not row.hub_id:
         where = "Its weights are part of this checkout." if state.runs else "Its weights are not in this checkout."
-        return f"<p>{escape(where)} Runs on any CPU.</p>"
+        return render("base_note.html", runs=True, lines=[f"{where} Runs on any CPU."])
     lines = [
         f"{'Runs here' if state.runs else 'Cannot run here'}: {state.how}.",
         f"{state.download_gib:g} GiB to download." if state.download_gib else "Its weights are on this machine.",
         f"Licence: {row.licence}.",
         f"First {state.access}." if state.access else "",
     ]
-    look = "" if state.runs else ' class="error"'
-    return f"<p{look}>{'<br>'.join(escape(line) for line in lines if line)}</p>"
+    return render("base_note.html", runs=state.runs, lines=[line for line in lines if line])
 
 
 def decoder_for(base: Any, decoder: str = "") -> dict[str, Any]:

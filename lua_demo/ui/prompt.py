@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from lua_demo.catalog.methods import MAX_PROMPT
 from lua_demo.catalog.prompts import EXAMPLES, FILLERS, LINKS, SYNONYMS, VOCABULARY, WORDS
+from lua_demo.report.html import render
 from lua_demo.report.viewer_files import static
 from lua_demo.ui.component import Private
 
@@ -37,11 +38,17 @@ class PromptInput(gr.HTML, metaclass=Private):
     """
 
     def __init__(self, value: str = "", *, notice: str = "", **kwargs: Any):
-        template = static("prompt.html").replace("<!-- words -->", "".join(map(_group, VOCABULARY)))
-        template = template.replace("<!-- examples -->", "".join(map(_example, EXAMPLES)))
         super().__init__(
             value,
-            html_template=template.replace("<!-- notice -->", notice).replace("MAX_PROMPT", str(MAX_PROMPT)),
+            html_template=render(
+                "prompt.html",
+                notice=Markup(notice),
+                longest=MAX_PROMPT,
+                vocabulary=VOCABULARY,
+                adds=ADDS,
+                labels=LABELS,
+                examples=EXAMPLES,
+            ),
             css_template=static("prompt.css"),
             js_on_load=static("prompt.js"),
             apply_default_css=False,
@@ -50,16 +57,3 @@ class PromptInput(gr.HTML, metaclass=Private):
             places=VOCABULARY["place"],
             **kwargs,
         )
-
-
-def _group(name: str) -> str:
-    buttons = "".join(
-        f'<button type="button" aria-pressed="false" data-word="{word}" data-adds="{ADDS.get(word, word)}">'
-        f"{escape(LABELS.get(word, word))}</button>"
-        for word in VOCABULARY[name]
-    )
-    return f'<div class="group" role="group" aria-label="{escape(name)}"><span>{escape(name)}</span>{buttons}</div>'
-
-
-def _example(text: str) -> str:
-    return f'<li><button type="button">{escape(text)}</button></li>'

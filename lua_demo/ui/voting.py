@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
+from markupsafe import Markup
 
 from lua_demo.catalog.methods import METHODS, PROMPT_METHODS
+from lua_demo.report.html import render
 from lua_demo.runs.booth import SAMPLED, Ballot, Booth
 from lua_demo.runs.store import Store
 from lua_demo.runs.votes import Tally
@@ -43,7 +44,7 @@ class Voting:
         try:
             ballot = self.booth.draw(_run(shared), token, session.session_hash or "")
         except UserError as error:
-            words = f'<p class="told error" role="status">No pair: {escape(str(error))}.</p>'
+            words = Markup('<p class="told error" role="status">No pair: {}.</p>').format(error)
             return "", [], gr.Column(visible=False), gr.Row(visible=False), words, gr.Button(DRAW, visible=True)
         views = View(panes(ballot), "mode=slider&zoom=fit&split=0.5&left=a&right=b")
         return ballot.token, views, gr.Column(visible=True), gr.Row(visible=True), "", gr.Button(visible=False)
@@ -109,16 +110,14 @@ def panes(ballot: Ballot) -> list[Pane]:
 
 
 def result_html(ballot: Ballot, counts: Sequence[Tally]) -> str:
-    """Who A and B are, what this voter chose, this pair's count, and the count of all pairs; all text is escaped."""
-    names = dict(zip("ab", map(escape, ballot.labels), strict=True))
-    if ballot.choice:
-        other = "b" if ballot.choice == "a" else "a"
-        told = f"You chose {ballot.choice.upper()}: {names[ballot.choice]}.</b> {other.upper()} is {names[other]}."
-    else:
-        told = f"You saw no difference.</b> A is {names['a']}, B is {names['b']}."
-    own = [entry for entry in counts if set(entry.pair) == set(ballot.shown)]
-    sentences = "".join(f"<p>{in_words(entry)}</p>" for entry in own)
-    return f'<div class="told" role="status"><p class="reveal"><b>{told}</p>{sentences}</div>{tally_html(counts)}'
+    """Who A and B are, what this voter chose, this pair's count, and the count of all pairs."""
+    return render(
+        "vote.html",
+        chosen=ballot.choice,
+        names=dict(zip("ab", ballot.labels, strict=True)),
+        sentences=[in_words(entry) for entry in counts if set(entry.pair) == set(ballot.shown)],
+        **_tally(counts),
+    )
 
 
 def leading(entry: Tally) -> Tally:
@@ -152,29 +151,16 @@ def spread(entry: Tally) -> str:
 
 
 def label(method: str) -> str:
-    return escape(LABELS.get(method, method))
+    return LABELS.get(method, method)
 
 
 def tally_html(counts: Sequence[Tally]) -> str:
     """A line per pair of methods: its share with the interval drawn on a scale from 0 to 100 %."""
-    lines = []
-    for entry in map(leading, counts):
-        low, high = (f"{100 * bound:.1f}%" for bound in entry.interval)
-        range_ = f'<i style="left:{low};right:calc(100% - {high})"></i>'
-        dot = "" if entry.share is None else f'<b style="left:{100 * entry.share:.1f}%"></b>'
-        lines.append(
-            f'<tr><th scope="row">{label(entry.pair[0])} <span>over {label(entry.pair[1])}</span></th>'
-            f'<td class="scale" aria-hidden="true"><div>{range_}{dot}</div></td>'
-            f"<td>{'·' if entry.share is None else f'{100 * entry.share:.0f} %'} <span>{spread(entry)}</span></td>"
-            f"<td>{entry.wins[0]} : {entry.wins[1]}</td><td>{entry.ties}</td></tr>"
-        )
-    heads = ["Share, 95 % interval", "Votes", "No difference"]
-    head = '<th scope="col">Pair</th><td class="scale" aria-hidden="true"></td>'
-    head += "".join(f'<th scope="col">{text}</th>' for text in heads)
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="All votes, by pair of methods">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    return render("votes.html", **_tally(counts))
+
+
+def _tally(counts: Sequence[Tally]) -> dict[str, Any]:
+    return {"counts": [leading(entry) for entry in counts], "label": label, "spread": spread}
 
 
 def voting_section(store: Store, share: gr.HTML) -> None:

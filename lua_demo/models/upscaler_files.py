@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.models.checkpoints import UNREADABLE
 from lua_demo.models.tiles import within_memory
-from lua_demo.models.weights import UNREADABLE, first_line
+from lua_demo.models.weights import first_line
 from lua_demo.schema import UserError
 
 TILES = (512, 256, 128)
@@ -115,7 +116,7 @@ def _read(spandrel: ModuleType, file: Path) -> Any:
         model = spandrel.ModelLoader().load_from_state_dict(tensors)
     except spandrel.UnsupportedModelError as error:
         raise UserError(f"{file} is of no architecture that spandrel knows; give another upscaler") from error
-    except (*UNREADABLE, AssertionError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{file} does not load as the architecture that it looks like ({first_line(error)})") from error
     if model.purpose != "SR" or model.scale < 2:
         raise UserError(f"{file} is a model for {model.purpose} at x{model.scale}; give one that enlarges any picture")

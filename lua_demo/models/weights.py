@@ -13,15 +13,19 @@ import math
 import os
 import re
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lua_demo.models.checkpoints import (
+    UNREADABLE,
+    foreign_kind,
+    read_tensors,
+    refuse_no_numbers,
+    refuse_odd_config,
+)
 from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.lua import LUA
@@ -33,9 +37,6 @@ PUBLISHED_FILES = {"vaskers5/LUA-FLUX": "lua_flux.pth"}
 
 DERIVED = (".relative_position_index", ".attn_mask")
 """Buffers that published checkpoints carry and that follow from the configuration."""
-
-UNREADABLE = (SafetensorError, UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, TypeError)
-"""What the readers of safetensors and of torch.save files raise when given something else."""
 
 NO_CONNECTION = ("ConnectError", "ConnectTimeout", "ConnectionError")
 """Names of the errors with which the hub's client says that there is no connection; one that is slow raises others."""
@@ -109,12 +110,14 @@ def hub_file(repository: str, name: str) -> Path:
 def _load(networks: tuple[type[nn.Module], ...], source: str | os.PathLike[str]) -> nn.Module:
     """One of `networks`, the one whose weights these are; an error names the first."""
     file, config_file = _locate(source)
-    tensors = _read_tensors(file)
+    tensors = read_tensors(file)
     config = _read_config(config_file) if config_file else None
     kind = _kind(tensors, config)
     network = next((network for network in networks if network.__name__ == kind), None)
     if network is None:
+        foreign = foreign_kind(tensors)
         way_out = f"it holds {kind}: use {LOADERS[kind]}" if kind else "it holds nothing known: give another file"
+        way_out = f"it is {foreign}: give another file" if foreign else way_out
         raise UserError(f"{file} does not hold {networks[0].__name__} weights; {way_out}")
     if config is None:
         if kind == "SwinIR":
@@ -122,9 +125,10 @@ def _load(networks: tuple[type[nn.Module], ...], source: str | os.PathLike[str])
         config = published_config(tensors, file)
         if kind == "SwinIR" and config.pop("in_chans") != 3:
             raise UserError(f"{file} is a SwinIR for grey images; give one for RGB")
+    refuse_odd_config(config, tensors, config_file or file)
     try:
         model = network(**config)
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except UNREADABLE as error:
         what = f"{config_file or file} describes no {kind} that can be built"
         raise UserError(f"{what} ({first_line(error)}): get it again") from error
     _fill(model, {name: value for name, value in tensors.items() if not name.endswith(DERIVED)}, file)
@@ -157,27 +161,10 @@ def _locate(source: str | os.PathLike[str]) -> tuple[Path, Path | None]:
         ) from error
 
 
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    """The state dict in `file`; published checkpoints keep it under "params_ema" or "params"."""
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise UserError(f"{file} is not readable as weights (empty, cut off, another format): get it again") from error
-    for key in ("params_ema", "params"):
-        if isinstance(content, dict) and key in content:
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f'{file} holds no weights: expected a dict of tensors, or one under "params_ema" or "params"')
-    return content
-
-
 def _read_config(file: Path) -> dict:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is not readable JSON ({first_line(error)}): get it again") from error
     if not isinstance(config, dict):
         raise UserError(f"{file} is not a JSON object: get it again")
@@ -191,6 +178,8 @@ def _kind(tensors: dict[str, Tensor], config: dict | None) -> str | None:
             "latent_channels": "Autoencoder", "feature_chans": "FeatureLUA", "in_chans": "LUA", "embed_dim": "SwinIR",
         }  # fmt: skip
         return next((kind for key, kind in marks.items() if key in config), None)
+    if foreign_kind(tensors):
+        return None
     marks = {"heads.": "LUA", "conv_before_upsample.": "SwinIR", "encoder.": "Autoencoder"}
     return next((kind for prefix, kind in marks.items() if any(name.startswith(prefix) for name in tensors)), None)
 
@@ -254,7 +243,13 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
     if told:
         name = type(model).__name__
         raise UserError(f"{file} does not fit its {name} configuration: tensors {'; '.join(told)}: get both again")
-    model.load_state_dict(tensors)
+    refuse_no_numbers(tensors, file)
+    try:
+        model.load_state_dict(tensors)
+    except UNREADABLE as error:
+        raise UserError(
+            f"{file} holds tensors of a kind that weights are not ({first_line(error)}): get it again"
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -1,15 +1,17 @@
-"""Runs a comparison: one stream of results that the app, the CLI and the evaluation read."""
+"""Runs a comparison: one stream of results that the app, the CLI and the evaluation read.
+
+1) A request becomes a job, once, and what it starts from is read. 2) What is not loaded is loaded. 3) Each method is a
+chain of steps; what was computed before is taken from there. 4) Each result is measured against the truth and yielded.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import platform
-import queue
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,28 +21,38 @@ from torch import Tensor, nn
 
 import lua_demo
 from lua_demo.catalog import cost
-from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.compositions import ENCODE, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Step
-from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.compositions import ENCODE, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Output, Step
 from lua_demo.catalog.prompts import understand
 from lua_demo.machine.cancel import raise_if_set, stops_on
 from lua_demo.machine.memory import give_back, is_out_of_memory
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.machine.timing import Measurement, measure
-from lua_demo.models import decoding, generators
-from lua_demo.models.loaded import Absent, Models, decoder_role
+from lua_demo.models import decoding
+from lua_demo.models.generators import from_photo
+from lua_demo.models.loaded import Absent, Models
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.pictures import images, metrics
 from lua_demo.pictures.latent_check import MANY_OUTSIDE, refuse_foreign, share_outside
 from lua_demo.request.inputs import Source, beyond, check_shape, no_truth, source_of
-from lua_demo.request.validate import validated
+from lua_demo.request.job import Job, resolve, with_rows
+from lua_demo.sampling import Pace, Report, steps_of
 from lua_demo.schema import BaseLatent, Environment, Progress, Request, Result, Span, Stopped, UserError
 
 KEPT_BASES = 8
 LOCK_POLL_SECONDS = 0.1
 
-# What was computed before anything was enlarged, by the steps that led there, with the notes on it.
-Kept = dict[tuple[Step, ...], tuple[Tensor, Span, tuple[str, ...]]]
+
+@dataclass(frozen=True)
+class _Kept:
+    """The tensor that a step made before anything was enlarged, with its span and the notes on it."""
+
+    x: Tensor
+    span: Span
+    notes: tuple[str, ...]
+
+
+Shelf = dict[tuple[Step, ...], _Kept]
+"""What was computed from one base before anything was enlarged, by the steps that led there."""
 
 
 @dataclass(frozen=True)
@@ -54,40 +66,37 @@ class _Task:
         latent: the base latent, 1 x C x h x w on the device, where it was given.
     """
 
-    request: Request
+    job: Job
     size: tuple[int, int]
-    small: np.ndarray | None
-    truth: np.ndarray | None
-    latent: Tensor | None
-    kept: Kept
+    kept: Shelf
     stop: threading.Event | None
+    small: np.ndarray | None = None
+    truth: np.ndarray | None = None
+    latent: Tensor | None = None
 
     @property
     def target(self) -> tuple[int, int]:
         """(width, height) of the enlarged image."""
-        return self.size[0] * self.request.scale, self.size[1] * self.request.scale
+        return self.scaled(self.job.request.scale)
 
-    def progress(self, method: str, stage: str, step: int = 0, steps: int = 0) -> Progress:
-        return Progress(method, stage, self.request.methods.index(method), len(self.request.methods), step, steps)
+    def scaled(self, factor: int) -> tuple[int, int]:
+        return self.size[0] * factor, self.size[1] * factor
 
 
-class _Told(queue.SimpleQueue):
-    """Steps told by a thread that samples; raises there once nobody listens any more."""
+@dataclass(frozen=True)
+class _Made:
+    """What a chain of steps made.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.closed = threading.Event()
-        self.times: list[float] = []
+    Attributes:
+        x: the last tensor. base: the base latent that it came from, 1 x C x h x w; None where it came from elsewhere.
+        outside: as in `Result`.
+    """
 
-    def __call__(self, step: int) -> None:
-        raise_if_set(self.closed)
-        self.times.append(time.perf_counter())
-        self.put(step)
-
-    def pace(self, seconds: float) -> float:
-        """Seconds per step: between the first and the last, or all `seconds` of sampling where there is only one."""
-        steps = len(self.times) - 1
-        return (self.times[-1] - self.times[0]) / steps if steps else seconds
+    x: Tensor
+    spans: tuple[Span, ...]
+    base: Tensor | None
+    outside: float | None
+    notes: tuple[str, ...]
 
 
 class Engine:
@@ -111,21 +120,22 @@ class Engine:
         if weights and not self.weights.is_dir():
             raise UserError(f"weights folder {self.weights} is not there; give one that holds embedded/lua and so on")
         self.models = Models(self.device, self.dtype, self.weights)
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept: OrderedDict[str, Shelf] = OrderedDict()
         self._warm: set[tuple] = set()
         self._pace: dict[str, tuple[tuple[int, int], float]] = {}  # base -> size in px, seconds per step there
         # Not an RLock: the generator may be closed on another thread than the one that advanced it.
         self._lock = threading.Lock()
 
-    def environment(self, request: Request | None = None) -> Environment:
+    def environment(self, request: Request | Job | None = None) -> Environment:
         """Device, dtype, versions; and what `request` uses, as far as its weights are there: role -> "source (sha256)".
 
-        The source of weights from the hub is their id.
+        The source of weights from the hub is their id. Settings of a request that is no job must have been checked.
         """
+        job = request if isinstance(request, Job) else with_rows(request or Request())
         return Environment(
             device=device_label(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
-            weights=self.models.names(request or Request()),
+            weights=self.models.names(job),
             versions={
                 "lua_demo": lua_demo.__version__,
                 "torch": torch.__version__,
@@ -137,7 +147,7 @@ class Engine:
         """As `Models.provide`."""
         self.models.provide(space, role, network)
 
-    def compare(self, request: Request, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
+    def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
         """Run the methods of `request` in order; each result comes as soon as it is there.
 
         Progress precedes every stage that is computed: "load" (weights), a stage of the method, "measure" (metrics), or
@@ -150,19 +160,17 @@ class Engine:
             UserError: a bad request or photo, at once; missing or wrong weights, before anything is computed.
             Stopped: `stop` was set; the memory of the interrupted stage is given back.
         """
-        request = validated(request)
-        return self._one_at_a_time(request, source_of(request), stop)
+        job = request if isinstance(request, Job) else resolve(request)
+        return self._one_at_a_time(job, source_of(job), stop)
 
-    def _one_at_a_time(
-        self, request: Request, source: Source, stop: threading.Event | None
-    ) -> Iterator[Progress | Result]:
+    def _one_at_a_time(self, job: Job, source: Source, stop: threading.Event | None) -> Iterator[Progress | Result]:
         if not self._lock.acquire(blocking=False):
-            yield Progress(request.methods[0], "wait", 0, len(request.methods))
+            yield job.progress(next(iter(job.methods)), "wait")
             while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
                 raise_if_set(stop)
         finished = stopped = False
         try:
-            yield from self._run(request, source, stop)
+            yield from self._run(job, source, stop)
             finished = True
         except Stopped:
             stopped = True
@@ -174,90 +182,109 @@ class Engine:
             # Raised anew: the traceback of the first one would keep the tensors of the interrupted stage alive.
             raise Stopped("stopped on request")
 
-    def _run(self, request: Request, source: Source, stop: threading.Event | None) -> Iterator[Progress | Result]:
-        rows = METHODS_BY_KIND[request.kind]
-        absent = {}
-        missing = self.models.wanted(request)
-        base = self.models.base(request.base) if request.prompt else None
-        if missing or (base and base.plan is None):
-            yield Progress(request.methods[0], "load", 0, len(request.methods))
-        for role in missing:
-            raise_if_set(stop)
-            try:
-                self.models.load(request, role)
-            except Absent as error:
-                absent[role] = str(error)
-        if base:
-            base.place(source)
-
-        task, notes = self._task(request, source, stop)
-        for key in request.methods:
-            row = rows[key]
-            reason = absent.get(row.upscaler)
+    def _run(self, job: Job, source: Source, stop: threading.Event | None) -> Iterator[Progress | Result]:
+        absent = yield from self._load(job, source, stop)
+        task, notes = self._task(job, source, stop)
+        for key, row in job.methods.items():
+            reason = absent.get(key)
             if row.needs_truth and task.truth is None:
-                reason = no_truth(row, source, request)
+                reason = no_truth(row, source, job.request.scale)
             if reason:
                 yield Result(key, row.label, None, skipped=reason, notes=notes)
             else:
                 yield (yield from self._method(task, key, notes))
             notes = ()
 
-    def _task(self, request: Request, source: Source, stop: threading.Event | None) -> tuple[_Task, tuple[str, ...]]:
+    def _load(
+        self, job: Job, source: Source, stop: threading.Event | None
+    ) -> Generator[Progress, None, Mapping[str, str]]:
+        """Load what is not loaded; gives the methods whose upscaler cannot be loaded, with the reason."""
+        absent = {}
+        missing = self.models.wanted(job)
+        base = self.models.base(job.request.base) if job.samples else None
+        if missing or (base and base.plan is None):
+            yield job.progress(next(iter(job.methods)), "load")
+        for role in missing:
+            raise_if_set(stop)
+            try:
+                self.models.load(job, role)
+            except Absent as error:
+                absent[role] = str(error)
+        if base:
+            base.place(source)
+        return absent
+
+    def _task(self, job: Job, source: Source, stop: threading.Event | None) -> tuple[_Task, tuple[str, ...]]:
         """What the methods work on, and the notes on its source."""
-        models = request.base, decoder_role(request)
+        request = job.request
         if isinstance(source, tuple):
-            kept = self._kept_for(models, (request.prompt, source, request.seed, request.steps, request.guidance))
-            ignored = understand(request.prompt).ignored if request.base == "embedded" else ()
+            kept = self._shelf(job, (request.prompt, source, request.seed, request.steps, request.guidance))
+            ignored = understand(request.prompt).ignored if not job.base.hub_id else ()
             notes = (f"words that the model does not know, ignored: {', '.join(ignored)}",) if ignored else ()
-            return _Task(request, source, None, None, None, kept, stop), notes
+            return _Task(job, source, kept, stop), notes
         if isinstance(source, BaseLatent):
-            check_shape(source, self.models.vae(request), request)
-            refuse_foreign(source, BASES[request.base].space, Path(request.latent).name)
+            vae, name = self.models.vae(job), Path(request.latent).name
+            check_shape(source, vae.latent_channels, vae.stride, name)
+            refuse_foreign(source, job.base.space, name)
             latent = torch.from_numpy(source.values)[None].to(self.device)
-            kept = self._kept_for(models, source.values.shape, source.values.tobytes())
-            return _Task(request, source.size, None, None, latent, kept, stop), ()
+            kept = self._shelf(job, source.values.shape, source.values.tobytes())
+            return _Task(job, source.size, kept, stop, latent=latent), ()
         small = np.asarray(source.at(1))
         truth = np.asarray(source.at(request.scale)) if source.holds(request.scale) else None
         # The base picture stands for the photo, its crop and its size at once.
-        kept = self._kept_for(models, small.shape, small.tobytes())
-        return _Task(request, source.size, small, truth, None, kept, stop), source.photo.info.get("notes", ())
+        kept = self._shelf(job, small.shape, small.tobytes())
+        return _Task(job, source.size, kept, stop, small, truth), source.photo.info.get("notes", ())
 
     def _method(self, task: _Task, key: str, notes: tuple[str, ...]) -> Generator[Progress, None, Result]:
-        row, truth = METHODS_BY_KIND[task.request.kind][key], task.truth
+        row = task.job.methods[key]
         try:
-            if row.steps[:1] == (SAMPLE_LARGE,):
+            if row.sampled_large:
                 reason = yield from self._too_much(task, key)
                 if reason:
                     return Result(key, row.label, None, skipped=reason, notes=notes)
-                notes = (*notes, *beyond(task.request, task.target))
-            image, spans, latent, outside = truth, (), None, None
-            if row.steps:
-                x, spans, latent, outside, said = yield from self._chain(task, key, row.steps)
-                remark = self.models.note(task.request, row.upscaler)
-                image, notes = images.to_array(x), (*notes, *said, *([remark] if remark else []))
-                if outside is not None and outside > MANY_OUTSIDE:
-                    notes += (f"{outside:.1%} of the enlarged latent is outside the range of photos; look closely",)
-            scores = None
-            if truth is not None and not row.is_truth:
-                raise_if_set(task.stop)
-                yield task.progress(key, "measure")
-                shown = image
-                if image.shape != truth.shape:
-                    size = truth.shape[1], truth.shape[0]
-                    shown = images.enlarge(image, size)
-                    notes = (*notes, f"measured after bicubic enlargement to {size[0]} x {size[1]} pixels")
-                scores = metrics.against(shown, truth, self.device if self.device.type == "cuda" else "cpu")
-            return Result(key, row.label, image, tuple(spans), scores, notes=notes, latent=latent, outside=outside)
+                notes = (*notes, *beyond(task.job, task.target))
+            if not row.steps:
+                return Result(key, row.label, task.truth, notes=notes)
+            made = yield from self._chain(task, key, row.steps)
+            remark = self.models.note(task.job, key)
+            notes = (*notes, *made.notes, *([remark] if remark else []))
+            if made.outside is not None and made.outside > MANY_OUTSIDE:
+                notes += (f"{made.outside:.1%} of the enlarged latent is outside the range of photos; look closely",)
+            image = images.to_array(made.x)
+            scores, how = yield from self._measure(task, key, image)
+            latent = made.base
+            if latent is not None:
+                latent = BaseLatent(latent[0].cpu().numpy(), task.job.base.space, task.size)
+            return Result(
+                key, row.label, image, made.spans, scores, notes=notes + how, latent=latent, outside=made.outside
+            )
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
         give_back(self.device)
-        reason = f"out of memory on {self.device}; choose a smaller size than {task.request.size} or a smaller scale"
+        size = task.job.request.size
+        reason = f"out of memory on {self.device}; choose a smaller size than {size} or a smaller scale"
         return Result(key, row.label, None, skipped=reason, notes=notes)
+
+    def _measure(
+        self, task: _Task, key: str, image: np.ndarray
+    ) -> Generator[Progress, None, tuple[Mapping[str, float | None] | None, tuple[str, ...]]]:
+        """Metrics against the truth, and notes on how they were taken; None without a truth."""
+        truth = task.truth
+        if truth is None:
+            return None, ()
+        raise_if_set(task.stop)
+        yield task.job.progress(key, "measure")
+        shown, notes = image, ()
+        if image.shape != truth.shape:
+            size = truth.shape[1], truth.shape[0]
+            shown = images.enlarge(image, size)
+            notes = (f"measured after bicubic enlargement to {size[0]} x {size[1]} pixels",)
+        return metrics.against(shown, truth, self.device if self.device.type == "cuda" else "cpu"), notes
 
     def _too_much(self, task: _Task, key: str) -> Generator[Progress, None, str | None]:
         """Why the native column is left out: it does not fit or, judged by the pace of the base size, takes long."""
-        request, row = task.request, BASES[task.request.base]
+        job, request = task.job, task.job.request
         if request.force_native:
             return None
         target, force = task.target, "or force it (--force-native)"
@@ -267,7 +294,7 @@ class Engine:
         if request.base not in self._pace:
             yield from self._chain(task, key, (SAMPLE,))
         size, pace = self._pace[request.base]
-        seconds = cost.native_seconds(row, request.steps, size, target, pace)
+        seconds = cost.native_seconds(job.base, request.steps, size, target, pace)
         if seconds <= cost.LONGEST_SECONDS:
             return None
         return (
@@ -275,120 +302,112 @@ class Engine:
             f"by {pace:.2g} s for one at {size[0]} x {size[1]}; choose a smaller size or scale or fewer steps, {force}"
         )
 
-    def _chain(
-        self, task: _Task, key: str, steps: tuple[Step, ...]
-    ) -> Generator[Progress, None, tuple[Tensor, list[Span], BaseLatent | None, float | None, tuple[str, ...]]]:
-        """Run steps, or take what is kept; gives what they make, the spans, the base latent, `Result.outside` and
-        notes on how.
-        """
-        request, scale, space = task.request, task.request.scale, BASES[task.request.base].space
-        row, vae = METHODS_BY_KIND[request.kind][key], self.models.vae(request)
-        said: list[str] = []
-        kit = Kit(
-            generate=lambda factor: self._encode(task, vae, factor),
-            upscale=self.models.upscaler(request, row.upscaler),
-            decode=lambda latent: _noting(decoding.decode(vae, latent), said),
-            size=task.size,
-        )
-        x, factor, spans, notes, base, outside = None, 1, [], [], None, None
+    def _chain(self, task: _Task, key: str, steps: tuple[Step, ...]) -> Generator[Progress, None, _Made]:
+        """Run steps, or take what is kept."""
+        job, kit = task.job, self._kit(task, key)
+        x: Tensor | None = None
+        base: Tensor | None = None
+        spans: list[Span] = []
+        notes: list[str] = []
+        factor, outside = 1, None
         for index, step in enumerate(steps):
             chain = steps[: index + 1]
-            factor = scale if step.enlarges else factor
+            factor = job.request.scale if step.enlarges else factor
             if step is ENCODE and task.latent is not None:
                 x = base = task.latent  # given, so nobody is charged for it
                 continue
-            if chain in task.kept:
-                x, span, before = task.kept[chain]
-                spans.append(replace(span, shared=True))
-                notes += before
-                base = x if step in (ENCODE, SAMPLE) else base
-                continue
-            of_latent = step is UPSCALE and x is base
-            if step in (SAMPLE, SAMPLE_LARGE):
-                x, measured = yield from self._sample(task, key, step, kit, factor, said)
+            if kept := task.kept.get(chain):
+                x, span, said = kept.x, replace(kept.span, shared=True), kept.notes
             else:
-                yield task.progress(key, step.name)
-                x, measured = self._execute_with_room(step, kit, x, factor, task.stop, said)
-            work = (
-                request.base,
-                decoder_role(request),
-                step,
-                row.upscaler if step is UPSCALE else None,
-                kit.size,
-                factor,
-            )
-            spans.append(Span(step.name, measured.seconds, measured.peak_bytes, cold=work not in self._warm))
-            self._warm.add(work)
-            outside = share_outside(x, space) if of_latent else outside
-            base = x if step in (ENCODE, SAMPLE) else base
-            if factor == 1:
-                task.kept[chain] = x, spans[-1], tuple(said)
+                source = x
+                if step in (SAMPLE, SAMPLE_LARGE):
+                    output, measured = yield from self._sample(task, key, step, kit, factor)
+                else:
+                    yield job.progress(key, step.name)
+                    output, measured = self._execute_with_room(step, kit, source, factor, task.stop)
+                x, said = output
+                work = job.request.base, job.decoder, step, key if step is UPSCALE else None, task.size, factor
+                span = Span(step.name, measured.seconds, measured.peak_bytes, cold=work not in self._warm)
+                self._warm.add(work)
+                if step is UPSCALE and source is base:
+                    outside = share_outside(x, job.base.space)
+                if factor == 1:
+                    task.kept[chain] = _Kept(x, span, said)
+            if step in (ENCODE, SAMPLE):
+                base = x
+            spans.append(span)
             notes += said
-            said.clear()
-        latent = None if base is None else BaseLatent(base[0].cpu().numpy(), space, task.size)
-        return x, spans, latent, outside, tuple(dict.fromkeys(notes))
+        assert x is not None  # a chain has steps
+        return _Made(x, tuple(spans), base, outside, tuple(dict.fromkeys(notes)))
 
-    def _encode(self, task: _Task, vae: nn.Module, factor: int) -> Tensor:
-        photo = images.to_tensor(task.small if factor == 1 else task.truth).to(self.device)
-        return generators.from_photo(vae, photo)
+    def _kit(self, task: _Task, key: str) -> Kit:
+        """The three operations of one method; sampling, which reports its steps, is bound in `_sample`."""
+        vae, upscaler = self.models.vae(task.job), self.models.upscaler(task.job, key)
+
+        def generate(factor: int) -> Output:
+            photo = images.to_tensor(task.small if factor == 1 else task.truth).to(self.device)
+            return Output(from_photo(vae, photo))
+
+        return Kit(
+            generate=generate,
+            upscale=lambda x, factor: Output(upscaler(x, factor)),
+            decode=lambda latent: decoding.decode(vae, latent),
+            size=task.size,
+        )
 
     def _sample(
-        self, task: _Task, key: str, step: Step, kit: Kit, factor: int, said: list[str]
-    ) -> Generator[Progress, None, tuple[Tensor, Measurement]]:
-        """As `_execute`, on a thread of its own, so that every step of the sampler can be told while it runs."""
-        request, size = task.request, (task.size[0] * factor, task.size[1] * factor)
-        base = self.models.base(request.base)
+        self, task: _Task, key: str, step: Step, kit: Kit, factor: int
+    ) -> Generator[Progress, None, tuple[Output, Measurement]]:
+        """As `_execute`, step by step on a thread; after an out-of-memory with the next plan that asks less."""
+        job, request, size = task.job, task.job.request, task.scaled(factor)
+        base, notes = self.models.base(request.base), []
         while True:
             if base:
                 if base.plan is None:  # it had to make room
-                    yield task.progress(key, "load")
+                    yield job.progress(key, "load")
                 base.place(size)
-            yield task.progress(key, step.name, 0, request.steps)
-            told = _Told()
-            answer = yield from self._on_a_thread(task, key, step, kit, factor, size, told)
-            if not isinstance(answer, BaseException):
+            yield job.progress(key, step.name, 0, request.steps)
+            try:
+                output, measured, pace = yield from self._sample_once(task, key, step, kit, size)
                 break
-            if not (base and is_out_of_memory(answer)):
-                raise answer
-            message, plan = str(answer), base.plan
-            del answer  # its traceback holds tensors
-            yield task.progress(key, "load")
+            except (MemoryError, RuntimeError) as error:
+                if not (base and is_out_of_memory(error)):
+                    raise
+                message, plan = str(error), base.plan
+            # Out of the handler: the traceback held tensors.
+            yield job.progress(key, "load")
             if not base.step_down(size):
                 raise torch.OutOfMemoryError(message)
-            said.append(f"out of memory with this: {plan.label}; sampled again with less")
+            notes.append(f"out of memory with this: {plan.label}; sampled again with less")
         if base:
-            said.append(f"{base.row.label}: {base.plan.label}")
-        self._pace[request.base] = size, told.pace(answer[1].seconds)
-        return answer
+            notes.append(f"{base.row.label}: {base.plan.label}")
+        self._pace[request.base] = size, pace
+        return Output(output.x, (*notes, *output.notes)), measured
 
-    def _on_a_thread(
-        self, task: _Task, key: str, step: Step, kit: Kit, factor: int, size: tuple[int, int], told: _Told
-    ) -> Generator[Progress, None, tuple[Tensor, Measurement] | BaseException]:
-        request, sampler = task.request, self.models.sampler(task.request)
-        kit = replace(
-            kit,
-            generate=lambda _: sampler(request.prompt, size, request.steps, request.guidance, request.seed, told),
-        )
+    def _sample_once(
+        self, task: _Task, key: str, step: Step, kit: Kit, size: tuple[int, int]
+    ) -> Generator[Progress, None, tuple[Output, Measurement, float]]:
+        """What the sampler made, how long it took, and seconds per step."""
+        request, sampler = task.job.request, self.models.sampler(task.job)
 
-        def work() -> None:
+        def work(report: Report, closed: threading.Event) -> tuple[Output, Measurement, float]:
+            pace = Pace(report)
+            asked = request.prompt, size, request.steps, request.guidance, request.seed
+            sampling = replace(kit, generate=lambda _: Output(sampler(*asked, pace)))
+            output, measured = self._execute(step, sampling, None, 1, task.stop, closed)
+            return output, measured, pace.seconds_per_step(measured.seconds)
+
+        steps = steps_of(work)
+        with contextlib.closing(steps):
             try:
-                told.put(self._execute(step, kit, None, factor, task.stop))
-            except BaseException as error:
-                told.put(error)
-
-        thread = threading.Thread(target=work, name="sampler", daemon=True)
-        thread.start()
-        try:
-            while isinstance(answer := told.get(), int):
-                yield task.progress(key, step.name, answer, request.steps)
-        finally:
-            told.closed.set()
-            thread.join()
-        return answer
+                while True:
+                    yield task.job.progress(key, step.name, next(steps), request.steps)
+            except StopIteration as end:
+                return end.value
 
     def _execute_with_room(
-        self, step: Step, kit: Kit, x: Tensor | None, factor: int, stop: threading.Event | None, said: list[str]
-    ) -> tuple[Tensor, Measurement]:
+        self, step: Step, kit: Kit, x: Tensor | None, factor: int, stop: threading.Event | None
+    ) -> tuple[Output, Measurement]:
         """As `_execute`; where memory runs out, once more without the base model on the device."""
         try:
             return self._execute(step, kit, x, factor, stop)
@@ -398,29 +417,28 @@ class Engine:
             message = str(error)
         if not self.models.make_room():
             raise torch.OutOfMemoryError(message)
-        said.append("out of memory: the base model gave back its own, and this was run again")
-        return self._execute(step, kit, x, factor, stop)
+        output, measured = self._execute(step, kit, x, factor, stop)
+        note = "out of memory: the base model gave back its own, and this was run again"
+        return Output(output.x, (note, *output.notes)), measured
 
     # Decorated, no with block around a yield: the flag belongs to the thread, and each next() may run on another one.
     @torch.inference_mode()
     def _execute(
-        self, step: Step, kit: Kit, x: Tensor | None, factor: int, stop: threading.Event | None
-    ) -> tuple[Tensor, Measurement]:
+        self, step: Step, kit: Kit, x: Tensor | None, factor: int, *stops: threading.Event | None
+    ) -> tuple[Output, Measurement]:
         narrow = self.dtype != torch.float32
         autocast = torch.autocast(self.device.type, self.dtype) if narrow else contextlib.nullcontext()
-        with stops_on(stop), autocast, measure(self.device) as measured:
-            x = step.run(kit, x, factor).float()
-        return x, measured
+        with stops_on(*stops), autocast, measure(self.device) as measured:
+            made, notes = step.run(kit, x, factor)
+            made = made.float()
+        return Output(made, notes), measured
 
-    def _kept_for(self, models: tuple[str, str], parameters: tuple, data: bytes = b"") -> Kept:
+    def _shelf(self, job: Job, parameters: tuple, data: bytes = b"") -> Shelf:
+        """What is kept of this base, for this base model and decoder; the oldest of `KEPT_BASES` gives way."""
+        models = job.request.base, job.decoder
         key = hashlib.sha256(repr((models, parameters)).encode() + data).hexdigest()
         kept = self._kept.setdefault(key, {})
         self._kept.move_to_end(key)
         while len(self._kept) > KEPT_BASES:
             self._kept.popitem(last=False)
         return kept
-
-
-def _noting(decoded: tuple[Tensor, tuple[str, ...]], said: list[str]) -> Tensor:
-    said += decoded[1]
-    return decoded[0]

@@ -20,7 +20,9 @@ from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.pictures.latent_check import load_statistics
+from lua_demo.request.job import with_rows
 from lua_demo.runs.store import Store
+from lua_demo.schema import Request
 from lua_demo.ui.page import build_demo, launch_options
 
 CHROMIUM = shutil.which("chromium")
@@ -28,6 +30,11 @@ expect.set_options(timeout=30_000)  # for machines that are busy with other thin
 
 CHANNELS = SPACES["embedded"].channels
 TRUNK = dict(embed_dim=8, depths=[2], num_heads=[2], window_size=4, head_num_feat=8, scales=[2, 4], residual="bicubic")
+
+
+def network_of(engine: Engine, role: str, base: str = "embedded") -> torch.nn.Module:
+    """The loaded network that a comparison with the default methods uses as `role`."""
+    return engine.models.network(with_rows(Request(base=base)), role)
 
 
 def toy_autoencoder() -> Autoencoder:

@@ -209,7 +209,7 @@ def test_what_is_public(client):
 def test_stop_keeps_what_is_finished(engine, photo, tmp_path):
     shelf = Store(tmp_path / "store", pinned=None)
     handlers, session = Handlers(engine, shelf), gr.Request(session_hash="a")
-    answers = handlers.run(**form(image=str(photo(96, 96))), session=session)
+    answers = handlers.run(form(image=str(photo(96, 96))), session=session)
     for status, *_ in answers:
         if status.done == 1:
             break
@@ -230,7 +230,7 @@ def test_what_fails_leaves_nothing_in_the_store(engine, photo, tmp_path):
     shelf = Store(tmp_path / "store", pinned=None)
     handlers = Handlers(Engine("cpu", weights=tmp_path), shelf)
     with pytest.raises(gr.Error, match="are missing"):
-        list(handlers.run(**form(image=str(photo(96, 96))), session=gr.Request(session_hash="a")))
+        list(handlers.run(form(image=str(photo(96, 96))), session=gr.Request(session_hash="a")))
     assert list(shelf.folder.iterdir()) == []
 
 
@@ -240,7 +240,7 @@ def test_stop_with_nothing_running(engine, tmp_path):
 
 def test_sessions_stop_only_their_own_run(engine, photo, tmp_path):
     handlers = Handlers(engine, Store(tmp_path / "store", pinned=None))
-    answers = handlers.run(**form(image=str(photo(96, 96)), methods=["base"]), session=gr.Request(session_hash="a"))
+    answers = handlers.run(form(image=str(photo(96, 96)), methods=["base"]), session=gr.Request(session_hash="a"))
     next(answers)
     handlers.stop(gr.Request(session_hash="b"))
     assert list(answers)[-1][0].state == "done"

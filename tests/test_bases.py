@@ -316,12 +316,14 @@ from lua_demo.models.base_model import BaseModel
 from lua_demo.catalog.bases import BASES
 from lua_demo.machine.memory import RESIDENT
 from lua_demo.models.loaded import Models
+from lua_demo.request.job import with_rows
 from lua_demo.schema import Request, UserError
 row = BASES["sd35-medium"]
 cpu = torch.device("cpu")
+job = with_rows(Request("photo.jpg", base="sd35-medium"))
 for work in (
     lambda: BaseModel(row, row.hub_id, cpu, torch.float32)._use(RESIDENT),
-    lambda: Models(cpu, torch.float32, Path("nothing here")).load(Request("photo.jpg", base="sd35-medium"), "kl"),
+    lambda: Models(cpu, torch.float32, Path("nothing here")).load(job, "kl"),
 ):
     try:
         work()

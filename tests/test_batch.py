@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from lua_demo.commands.main import main
 from lua_demo.runs import batch
-from lua_demo.schema import Progress, Request, Stopped, UserError
+from lua_demo.schema import Progress, Stopped, UserError
 
 FILES = ["base.png", "latent.safetensors", "lua.png", "results.json"]
 
@@ -103,7 +103,7 @@ def test_what_is_finished_is_not_run_again(command, folder, tmp_path):
 
 
 def test_other_weights_are_run_again(engine, folder, tmp_path):
-    items = batch.items([batch.file_source(folder / "a.png")], Request(size=64, methods=("base",)))
+    items = batch.items([batch.file_source(folder / "a.png")], {"size": 64, "methods": ("base",)})
     out = tmp_path / "out"
     assert [event.kept for event in batch.run(engine, items, out) if isinstance(event, batch.Outcome)] == [False]
     file = out / "a_x2" / "results.json"
@@ -167,9 +167,7 @@ def test_missing_weights_end_the_batch_at_once(folder, tmp_path, capsys):
 
 def test_results_below_the_folder_are_no_sources(engine, folder):
     out = folder / "results"
-    list(
-        batch.run(engine, batch.items([batch.file_source(folder / "a.png")], Request(size=64, methods=("base",))), out)
-    )
+    list(batch.run(engine, batch.items([batch.file_source(folder / "a.png")], {"size": 64, "methods": ("base",)}), out))
     assert [Path(source.image).name for source in batch.read_sources(folder, out)] == ["a.png", "broken.png", "c.png"]
     with pytest.raises(UserError, match="choose another --out"):
         batch.read_sources(out, folder)
@@ -177,7 +175,7 @@ def test_results_below_the_folder_are_no_sources(engine, folder):
 
 def test_names_are_readable_distinct_and_stay_the_same():
     def names(*paths: str) -> list[str]:
-        return [item.name for item in batch.items(map(batch.file_source, paths), Request())]
+        return [item.name for item in batch.items(map(batch.file_source, paths), {})]
 
     assert names("a/See im Nebel.jpg", "山.png", "../...png") == ["See_im_Nebel_x2", "山_x2", "item_x2"]
     assert names("p/a.png", "p/A.jpg", "q/a.png") == ["p-a_png_x2", "p-A_jpg_x2", "q-a_png_x2"]
@@ -190,7 +188,7 @@ def test_prompts_come_with_every_seed(tmp_path):
     long = "a lake at night, " * 8
     listed.write_text(f"# scenes\na lake at night\n{long}north\n{long}south\na lake at night\n")
     sources = batch.read_sources(listed, tmp_path / "out", prompts=True)
-    found = batch.items(sources, Request(steps=3), scales=(2,), seeds=(3, 4))
+    found = batch.items(sources, {"steps": 3}, scales=(2,), seeds=(3, 4))
     assert [(item.request.prompt, item.request.seed, item.request.steps) for item in found[:2]] == [
         ("a lake at night", 3, 3), ("a lake at night", 4, 3),
     ]  # fmt: skip
@@ -217,7 +215,7 @@ def test_prompts_from_the_command_line(command, prompted_weights, tmp_path):
 def test_stop_keeps_what_is_finished(engine, folder, tmp_path):
     stop, over = threading.Event(), []
     items = batch.items(
-        map(batch.file_source, [folder / "a.png", folder / "c.png"]), Request(size=64, methods=("base", "lua"))
+        map(batch.file_source, [folder / "a.png", folder / "c.png"]), {"size": 64, "methods": ("base", "lua")}
     )
     with pytest.raises(Stopped):
         for event in batch.run(engine, items, tmp_path / "out", stop):

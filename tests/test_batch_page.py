@@ -42,7 +42,10 @@ def files(photo, tmp_path) -> list[str]:
 
 
 def run(batches: Batches, files: list[str], session: str = "a", **changes) -> Iterator[tuple]:
-    return batches.run("photo", "", "", files, **{**FORM, **changes}, session=gr.Request(session_hash=session))
+    return batches.run(
+        {"source": "photo", "prompts": "", "seeds": "", "files": files, **FORM, **changes},
+        session=gr.Request(session_hash=session),
+    )
 
 
 def test_rows_and_pictures_come_item_by_item(batches, files):
@@ -138,7 +141,12 @@ def test_only_uploaded_files(photo):
 
 
 def prompts(batches: Batches, text: str, seeds: str, **changes) -> list[tuple]:
-    return list(batches.run("prompt", text, seeds, [], **{**FORM, **changes}, session=gr.Request(session_hash="a")))
+    return list(
+        batches.run(
+            {"source": "prompt", "prompts": text, "seeds": seeds, "files": [], **FORM, **changes},
+            session=gr.Request(session_hash="a"),
+        )
+    )
 
 
 @pytest.fixture

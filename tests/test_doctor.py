@@ -8,12 +8,12 @@ import shutil
 import pytest
 
 from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.methods import SWINIR_OFFICIAL
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.commands import doctor
 from lua_demo.commands.main import main
 from lua_demo.machine.memory import GIB
 from lua_demo.models.lua import STAND_IN
-from lua_demo.models.pixel_upscalers import SCALES, SWINIR_FILES
 from lua_demo.paths import WEIGHTS_DIR
 
 
@@ -101,12 +101,12 @@ def test_a_folder_that_is_no_pipeline_is_told(machine, tmp_path):
 
 
 def test_the_release_of_swinir_is_looked_for(machine, tmp_path):
-    assert doctor.examine("cpu").weights["SwinIR's release, DF2K"] == "not here, 2 x 67 MB to download"
+    assert doctor.examine("cpu").weights["SwinIR (official)"] == "not here, 134 MB to download"
     folder = tmp_path / "lua_demo" / "weights"
     folder.mkdir(parents=True)
-    for scale in SCALES:
-        (folder / SWINIR_FILES["DF2K"].format(scale=scale)).touch()
-    assert doctor.examine("cpu").weights["SwinIR's release, DF2K"] == "cached"
+    for file in SWINIR_OFFICIAL.files.values():
+        file.path.touch()
+    assert doctor.examine("cpu").weights["SwinIR (official)"] == "cached"
 
 
 def test_json(machine, capsys):

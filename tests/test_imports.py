@@ -19,12 +19,13 @@ ROOMS = (
     "catalog",  # what can run, as tables: data only
     "machine",  # devices, memory, timing, stopping, arguments
     "pictures",  # images, latents, metrics
+    "request",  # a request: checked, resolved to the rows that it names
     "networks",  # nn.Modules only
     "scenes",  # the renderer
     "models",  # networks with their weights
-    "request",  # a request: checked, resolved
     "train",
     "report",  # results as records, claims, HTML
+    "sampling",  # on a thread, step by step
     "engine",  # runs a comparison
     "runs",  # comparisons that are kept
     "bench",
@@ -33,7 +34,7 @@ ROOMS = (
     "__main__",
 )
 HEIGHT = {name: height for height, name in enumerate(ROOMS)}
-NO_TORCH = ("paths", "schema", "catalog", "request.validate", "request.settings")
+NO_TORCH = ("paths", "schema", "catalog", "request.validate", "request.settings", "request.job")
 AT_THE_ROOT = 12
 
 

@@ -19,6 +19,7 @@ from lua_demo.models.decoding import _tiled, decode
 from lua_demo.models.vaes import VAE, KLAutoencoder, load_network
 from lua_demo.networks import kl, strips
 from lua_demo.networks.kl import fast_decode
+from lua_demo.request.job import with_rows
 from lua_demo.schema import Result, UserError
 
 TINY = dict(
@@ -145,7 +146,7 @@ def test_the_app_decodes_fast_and_as_diffusers(weights):  # noqa: F811
     for key, kind in (("flux1-dev", AutoencoderKL), ("flux2-klein", AutoencoderKLFlux2)):
         app, request = Engine("cpu", weights=weights), asked(key, methods=("base",))
         (latent,) = (event.latent for event in app.compare(request) if isinstance(event, Result))
-        vae = app.models.vae(request)
+        vae = app.models.vae(with_rows(request))
         assert isinstance(vae.network.model.decoder, kl.Decoder)
         plain = VAE(KLAutoencoder(kind.from_pretrained(weights / "bases" / key, subfolder="vae").eval()), "kl")
         values = torch.from_numpy(latent.values)[None]

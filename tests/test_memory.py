@@ -9,6 +9,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from conftest import network_of
 from diffusers import AutoencoderKL
 from test_bases import asked, engine, results, weights  # noqa: F401  fixtures
 from tiny_bases import KL
@@ -153,7 +154,7 @@ def test_an_upscaler_that_runs_out_gets_the_memory_of_the_base(engine):  # noqa:
         if len(calls) == 1:
             raise torch.OutOfMemoryError("out of memory")
 
-    engine.models.networks["sdxl", "lua"].register_forward_pre_hook(fail_once)
+    network_of(engine, "lua", "sdxl").register_forward_pre_hook(fail_once)
     done = results(engine, asked("sdxl", methods=("lua", "native"), seed=3))
     assert calls == [RESIDENT, None] and done["lua"].image is not None
     assert any("gave back its own" in note for note in done["lua"].notes)

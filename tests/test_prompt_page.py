@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 from test_app import form
 from test_browser import expect_state, overflow, shared_run
 
-from lua_demo.catalog.methods import PROMPT_METHODS
+from lua_demo.catalog.methods import methods_of
 from lua_demo.catalog.prompts import EXAMPLES, VOCABULARY, WORDS, understand
 from lua_demo.engine import Engine
 from lua_demo.runs import export
@@ -48,7 +48,7 @@ def prompted(**changes) -> dict:
 
 
 def test_every_step_is_told_and_the_run_is_kept(handlers):
-    answers = list(handlers.run(**prompted(image="ignored.png"), session=gr.Request(session_hash="a")))
+    answers = list(handlers.run(prompted(image="ignored.png"), session=gr.Request(session_hash="a")))
     told = [status.text for status, *_ in answers]
     assert "Base, as decoded: generate, step 2 of 3, 0 of 3 done" in told
     assert "Native (sampled large): generate, step 3 of 3, 2 of 3 done" in told
@@ -62,7 +62,7 @@ def test_every_step_is_told_and_the_run_is_kept(handlers):
 
 
 def test_stop_between_two_steps(handlers):
-    answers = handlers.run(**prompted(steps=50), session=gr.Request(session_hash="a"))
+    answers = handlers.run(prompted(steps=50), session=gr.Request(session_hash="a"))
     for status, *_ in answers:
         if "step 2 of 50, 0 of 3" in status.text:
             handlers.runs["a"].stop.set()
@@ -86,7 +86,7 @@ def test_stop_between_two_steps(handlers):
     ],
 )
 def test_refusals_name_the_way_out(handlers, changes, words):
-    answers = handlers.run(**prompted(**changes), session=gr.Request(session_hash="a"))
+    answers = handlers.run(prompted(**changes), session=gr.Request(session_hash="a"))
     status, *views = next(answers)
     assert status.state == "error" and words in status.text and views == [gr.skip()] * 3
     with pytest.raises(gr.Error):
@@ -94,7 +94,7 @@ def test_refusals_name_the_way_out(handlers, changes, words):
 
 
 def test_files_name_the_prompt_and_recreate_finds_it(handlers, prompted_weights, tmp_path):
-    *_, (_, _, _, share) = handlers.run(**prompted(), session=gr.Request(session_hash="a"))
+    *_, (_, _, _, share) = handlers.run(prompted(), session=gr.Request(session_hash="a"))
     assert download_name(share.run, "lua.png") == "a_lake_at_night_with_a_dragon_x2_lua.png"
     page = export.make(share.run, "comparison.html").decode()
     assert f"<title>{PROMPT}: latent or pixel upscaling</title>" in page
@@ -135,7 +135,7 @@ def test_models_tells_the_words(client):
     models = client.predict(api_name="/models")
     told = models["prompts"]
     assert told["available"] and {name: tuple(words) for name, words in told["vocabulary"].items()} == VOCABULARY
-    assert list(told["methods"]) == list(PROMPT_METHODS) and told["examples"] == list(EXAMPLES)
+    assert list(told["methods"]) == list(methods_of("prompt")) and told["examples"] == list(EXAMPLES)
     assert told["methods"]["native"]["stages"] == ["generate", "decode"]
     assert models["bases"]["embedded"]["runs"] and set(models["bases"]["sdxl"]) >= {"runs", "how", "download_gib"}
 
@@ -330,7 +330,7 @@ def drop(page: Page, name: str, content: bytes) -> None:
 @pytest.mark.browser
 def test_a_file_dropped_on_the_prompt_tab_fills_the_form(open_page, handlers, photo):
     changes = {"seed": 11, "steps": 4, "aspect": "3:2", "scale": 4, "methods": ["lua"]}
-    *_, (_, _, _, share) = handlers.run(**prompted(**changes), session=gr.Request(session_hash="a"))
+    *_, (_, _, _, share) = handlers.run(prompted(**changes), session=gr.Request(session_hash="a"))
     ours, path = export.make(share.run, "lua.png"), photo(120, 90)
     page = open_page()
     source, told = page.locator("#source input:checked"), page.locator("#status .text")

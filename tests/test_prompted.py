@@ -8,8 +8,8 @@ import pytest
 
 from lua_demo.commands.main import main
 from lua_demo.engine import Engine
-from lua_demo.models.generators import picture_size
 from lua_demo.pictures.images import load_photo
+from lua_demo.request.inputs import picture_size
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 
 PROMPT = Request(prompt="a lake at night with a dragon", size=64, steps=3, methods=("base", "lua", "native"))
@@ -71,7 +71,7 @@ def test_the_same_prompt_and_seed_give_the_same_latent_and_are_sampled_once(engi
     [(512, 1, (512, 512)), (512, 3 / 2, (512, 344)), (512, 9 / 16, (288, 512)), (100, 1, (96, 96)), (16, 2, (16, 8))],
 )
 def test_picture_size(size, ratio, expected):
-    assert picture_size(size, ratio) == expected
+    assert picture_size(size, ratio, 8) == expected
 
 
 def test_stop_works_between_two_steps_and_the_next_run_is_whole(engine):

@@ -12,7 +12,7 @@ import pytest
 from conftest import picture
 from PIL import Image
 
-from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.methods import methods_of
 from lua_demo.pictures import images
 from lua_demo.report import records
 from lua_demo.runs import provenance
@@ -113,7 +113,7 @@ def test_wrong_types_anywhere(content, png, wrong):
         except UserError as error:
             assert len(str(error)) < 400 and "\n" not in str(error)
         else:
-            assert made.method in METHODS_BY_KIND[made.kind] and made.request.scale in (2, 4)
+            assert made.method in methods_of(made.kind) and made.request.scale in (2, 4)
             assert all(isinstance(text, str) for text in [made.kind, made.file, made.sha256, *made.made_with.values()])
             assert isinstance(made.bytes, int) and "/" not in made.file and len(made.file) <= 200
 

@@ -12,7 +12,7 @@ from test_weights import cache, offline_cache  # noqa: F401  a fixture
 from torch.nn import functional as F
 
 from lua_demo.catalog.spaces import SPACES
-from lua_demo.models.lua import PROJECTED_NOTE, PUBLISHED_LUA, SHIPPED_NOTE, STAND_IN, find_lua, lua_from, lua_source
+from lua_demo.models.lua import PROJECTED_NOTE, SHIPPED_NOTE, STAND_IN, find_lua, lua_from, lua_source
 from lua_demo.models.vaes import load_tiny
 from lua_demo.models.weights import load_any_lua
 from lua_demo.networks.feature_lua import FeatureLUA
@@ -46,7 +46,7 @@ def test_only_what_is_good_enough_is_used(space, tmp_path, offline_cache):  # no
     note = PROJECTED_NOTE if found.network.back_project else ""
     if KEPT[space].name == STAND_IN:
         said = f"the published LUA is not used, but our own small one, which is weaker{note}: "
-        assert found.note.startswith(said) and PUBLISHED_LUA[space].hub_id in found.note
+        assert found.note.startswith(said) and SPACES[space].lua.hub_id in found.note
     else:
         assert found.note == SHIPPED_NOTE + note
     assert found.source == KEPT[space]

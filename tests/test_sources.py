@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,19 +19,41 @@ from safetensors.torch import save_file
 from test_weights import GOLDEN, TOY, cache, offline_cache  # noqa: F401  a fixture
 
 from lua_demo import LUA, SwinIR, load_lua, load_swinir
+from lua_demo.catalog.methods import METHODS, SWINIR_OFFICIAL
+from lua_demo.catalog.upscalers import File, Upscaler, download_folder
 from lua_demo.commands.main import main
 from lua_demo.engine import Engine
-from lua_demo.models import pixel_upscalers
-from lua_demo.models.download import cache_folder, download
+from lua_demo.models.download import download
 from lua_demo.models.lua import STAND_IN, DecoderReady, find_lua
-from lua_demo.models.pixel_upscalers import SCALES, SWINIR_FILES, load_official_swinir
+from lua_demo.models.pixel_upscalers import load_pixel_upscaler
 from lua_demo.models.vaes import VAE
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.pictures.images import to_array, to_tensor
 from lua_demo.schema import Request, Result, UserError
 
-NAMES = {scale: SWINIR_FILES["DF2K"].format(scale=scale) for scale in SCALES}
+NAMES = {scale: file.name for scale, file in SWINIR_OFFICIAL.files.items()}
+SCALES = tuple(NAMES)
+
+
+@pytest.fixture(autouse=True)
+def downloads(monkeypatch, tmp_path) -> Path:
+    """The folder of downloaded files, in a place of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return download_folder()
+
+
+def row_at(address: str) -> Upscaler:
+    """SwinIR's release, from a server here."""
+    return replace(SWINIR_OFFICIAL, files={scale: File(f"{address}/{name}", 67) for scale, name in NAMES.items()})
+
+
+def official_at(address: str) -> torch.nn.Module:
+    return load_pixel_upscaler(row_at(address), Path("no weights"))
+
+
+def fetched(url: str) -> bytes:
+    return download(File(url, 1)).read_bytes()
 
 
 def published(network: SwinIR) -> bytes:
@@ -105,10 +128,10 @@ def refusal(work, *words: str) -> str:
     return message
 
 
-def test_the_release_is_downloaded_once_and_both_scales_work(server, release, tmp_path):
+def test_the_release_is_downloaded_once_and_both_scales_work(server, release, downloads):
     address, handler = server
-    network = load_official_swinir(folder=tmp_path / "new", release=address)
-    assert sorted(path.name for path in (tmp_path / "new").iterdir() if path.suffix == ".pth") == sorted(NAMES.values())
+    network = official_at(address)
+    assert sorted(path.name for path in downloads.iterdir() if path.suffix == ".pth") == sorted(NAMES.values())
     assert len(handler.asked) == 2 and not network.training
     torch.manual_seed(0)
     image = torch.rand(1, 3, 8, 11)
@@ -120,38 +143,40 @@ def test_the_release_is_downloaded_once_and_both_scales_work(server, release, tm
             assert network(image, scale).shape == (1, 3, 8 * scale, 11 * scale)
     with pytest.raises(ValueError, match="no network for scale 3"):
         network(image, 3)
-    load_official_swinir(folder=tmp_path / "new", release="http://127.0.0.1:9/nobody")
+    official_at("http://127.0.0.1:9/nobody")
     assert len(handler.asked) == 2
 
 
-def test_a_download_that_broke_off_goes_on_where_it_stopped(server, release, tmp_path):
+def test_a_download_that_broke_off_goes_on_where_it_stopped(server, release, downloads):
     address, handler = server
     name, half = NAMES[2], len(release[NAMES[2]]) // 2
     handler.limit = half
-    refusal(lambda: download(f"{address}/{name}", tmp_path), "broke off", f"after {half} of", "try again")
-    assert not (tmp_path / name).exists()
+    refusal(lambda: fetched(f"{address}/{name}"), "broke off", f"after {half} of", "try again")
+    assert not (downloads / name).exists()
     handler.limit = None
-    assert download(f"{address}/{name}", tmp_path).read_bytes() == release[name]
+    assert fetched(f"{address}/{name}") == release[name]
     assert handler.asked == ["bytes=0-", f"bytes={half}-"]
-    assert not (tmp_path / f"{name}.part").exists()
+    assert not (downloads / f"{name}.part").exists()
 
 
-def test_a_server_without_ranges_gives_the_whole_file_again(server, release, tmp_path):
+def test_a_server_without_ranges_gives_the_whole_file_again(server, release, downloads):
     address, handler = server
     handler.ranges = False
-    (tmp_path / f"{NAMES[2]}.part").write_bytes(b"what came before")
-    assert download(f"{address}/{NAMES[2]}", tmp_path).read_bytes() == release[NAMES[2]]
+    downloads.mkdir(parents=True)
+    (downloads / f"{NAMES[2]}.part").write_bytes(b"what came before")
+    assert fetched(f"{address}/{NAMES[2]}") == release[NAMES[2]]
 
 
-def test_a_part_that_is_longer_than_the_file_is_thrown_away(server, release, tmp_path):
+def test_a_part_that_is_longer_than_the_file_is_thrown_away(server, release, downloads):
     address, handler = server
     handler.files["small.bin"] = b"content"
-    (tmp_path / "small.bin.part").write_bytes(b"much more than that")
-    assert download(f"{address}/small.bin", tmp_path).read_bytes() == b"content"
+    downloads.mkdir(parents=True)
+    (downloads / "small.bin.part").write_bytes(b"much more than that")
+    assert fetched(f"{address}/small.bin") == b"content"
 
 
 @pytest.mark.parametrize("what", ["cut off", "page", "other scale", "other size", "LUA"])
-def test_a_wrong_file_is_named_and_removed(what, server, release, tmp_path):
+def test_a_wrong_file_is_named_and_removed(what, server, release, downloads):
     address, handler = server
     lua = (GOLDEN / "lua_tiny.pth").read_bytes()
     torch.manual_seed(0)
@@ -164,30 +189,30 @@ def test_a_wrong_file_is_named_and_removed(what, server, release, tmp_path):
         "LUA": lua,
     }[what]
     words = {"cut off": "not readable", "page": "not readable", "LUA": "holds LUA"}.get(what, "another SwinIR")
-    refusal(lambda: load_official_swinir(folder=tmp_path, release=address), NAMES[2], words, "it was removed")
-    assert not (tmp_path / NAMES[2]).exists()
+    refusal(lambda: official_at(address), NAMES[2], words, "it was removed")
+    assert not (downloads / NAMES[2]).exists()
     handler.files[NAMES[2]] = release[NAMES[2]]
-    assert load_official_swinir(folder=tmp_path, release=address).scales == SCALES
+    assert official_at(address).scales == SCALES
 
 
-def test_no_file_no_server_no_such_release(server, tmp_path):
+def test_no_file_no_server_no_such_release(server, downloads):
     address, _ = server
-    refusal(lambda: download(f"{address}/gone.pth", tmp_path), f"{address}/gone.pth", "no such file", "go online")
+    refusal(lambda: fetched(f"{address}/gone.pth"), f"{address}/gone.pth", "no such file", "go online")
     offline = "http://127.0.0.1:9/v0.0"
     refusal(
-        lambda: load_official_swinir(folder=tmp_path, release=offline),
-        f"{offline}/{NAMES[2]}", "could not be had", f"put it at {tmp_path / NAMES[2]}",
+        lambda: official_at(offline),
+        f"{offline}/{NAMES[2]}", "could not be had", f"put it at {downloads / NAMES[2]}",
     )  # fmt: skip
-    refusal(lambda: load_official_swinir("Set5", tmp_path, offline), "'Set5'", "DF2K or DIV2K")
-    (tmp_path / "occupied").write_text("a file where the folder should be")
-    refusal(lambda: download(f"{address}/{NAMES[2]}", tmp_path / "occupied"), "could not be had")
+    downloads.rmdir()
+    downloads.write_text("a file where the folder should be")
+    refusal(lambda: fetched(f"{address}/{NAMES[2]}"), "could not be had")
 
 
 def test_the_cache_is_below_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "lua_demo" / "weights"
+    assert download_folder() == tmp_path / "lua_demo" / "weights"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "lua_demo" / "weights"
+    assert download_folder() == Path.home() / ".cache" / "lua_demo" / "weights"
 
 
 def test_our_own_lua_comes_first(toy_weights, tmp_path):
@@ -253,8 +278,8 @@ def test_our_small_lua_stands_in_for_the_published_one_and_says_so(offline_cache
 def released(server, monkeypatch, tmp_path):
     """The handler of a server that stands for the release; what is downloaded is kept below `tmp_path`."""
     address, handler = server
-    monkeypatch.setattr(pixel_upscalers, "SWINIR_RELEASE", address)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    row = METHODS["swinir-official"]
+    monkeypatch.setitem(METHODS, "swinir-official", replace(row, upscaler=row_at(address)))
     return handler
 
 
@@ -270,7 +295,7 @@ def test_the_official_swinir_is_a_method(released, engine, photo):
     assert released.asked == []
     for scale in SCALES:
         made = official(engine, path, scale=scale)
-        network = load_swinir(cache_folder() / NAMES[scale])
+        network = load_swinir(download_folder() / NAMES[scale])
         with torch.inference_mode():
             expected = network(to_tensor(made["base"].image), scale)
         assert made["swinir-official"].label == "SwinIR (official)"
@@ -304,7 +329,8 @@ def test_results_name_the_official_weights(released, toy_weights, photo, tmp_pat
 
 
 def test_without_network_the_official_swinir_is_left_out(released, engine, photo, monkeypatch):
-    monkeypatch.setattr(pixel_upscalers, "SWINIR_RELEASE", "http://127.0.0.1:9/v0.0")
+    row = METHODS["swinir-official"]
+    monkeypatch.setitem(METHODS, "swinir-official", replace(row, upscaler=row_at("http://127.0.0.1:9/v0.0")))
     made = official(engine, photo(24, 16), methods=("swinir-official", "base", "lua"))
     reason = made["swinir-official"].skipped
     assert made["swinir-official"].image is None and "\n" not in reason

@@ -16,10 +16,9 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import METHODS
+from lua_demo.catalog.methods import METHODS, SWINIR_OFFICIAL
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import Engine
-from lua_demo.models.pixel_upscalers import official_swinir_files
 from lua_demo.models.weights import PUBLISHED_FILES
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request, UserError
@@ -89,9 +88,7 @@ def test_what_is_there_is_placed_and_what_is_not_is_said(toy_weights, monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(toy_weights / "nothing"))
     engine = ZeroGpuEngine(lambda duration: lambda work: work, "cpu", weights=toy_weights)
     engine.place(PLACED)
-    assert engine.models.networks.keys() == {("embedded", role) for role in ("autoencoder", "lua", "swinir")} | {
-        ("flux1", "swinir")
-    }
+    assert sorted(kind for kind, _ in engine.models.networks) == ["autoencoder", "bicubic", "lua", "swinir"]
     told = capsys.readouterr().out.splitlines()
     assert [line for line in told if not line.startswith("not placed: ")] == []
     assert any("generator" in line for line in told) and any("LUA-FLUX" in line for line in told)
@@ -164,9 +161,9 @@ def test_weights_on_disk_are_offered(nothing_cached, monkeypatch, tmp_path):
     monkeypatch.setenv("SPACE_ID", "somebody/demo")
     (tmp_path / "weights" / "bases" / "sd15").mkdir(parents=True)
     (tmp_path / "weights" / "bases" / "sd15" / "model_index.json").write_text("{}")
-    for file in official_swinir_files().values():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
+    for file in SWINIR_OFFICIAL.files.values():
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.path.touch()
     assert offered(Engine("cpu", weights=tmp_path / "weights")) == ({"embedded", "sd15"}, set(METHODS))
 
 

@@ -30,6 +30,7 @@ import spaces
 del sys.modules["torch"]
 import json, os, signal, threading
 from pathlib import Path
+from lua_demo.request.job import resolve
 from lua_demo.schema import Request, Result, Stopped, UserError
 from lua_demo.runs.store import Store
 from lua_demo.ui.handlers import Handlers
@@ -60,12 +61,12 @@ if mode == "stop":
 else:
     if mode == "placed":
         engine.place([request])
-    names = sorted(role for _, role in engine.models.networks)
+    names = sorted(kind for kind, _ in engine.models.networks)
     try:
-        answers = list(Handlers(engine, Store(folder)).show(request, threading.Event()))
+        answers = list(Handlers(engine, Store(folder)).show(resolve(request), threading.Event()))
         status, pictures, timing, share = answers[-1]
         panes = [pane.key for pane in pictures if pane.file]
-        print(json.dumps([status.state, status.text, panes, names, sorted(r for _, r in engine.models.networks)]))
+        print(json.dumps([status.state, status.text, panes, names, sorted(kind for kind, _ in engine.models.networks)]))
     except UserError as error:
         print(json.dumps(["refused", str(error), [], names, []]))
 """

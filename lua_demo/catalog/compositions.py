@@ -1,13 +1,20 @@
-"""The three operations and their compositions: every compared method is one line at the end of this file."""
+"""The three operations and their compositions: every compared method is one line at the end of this file. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Output(NamedTuple):
+    """What an operation made: a latent or an image, and notes on how, for people."""
+
+    x: Tensor
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -16,28 +23,29 @@ class Kit:
 
     Attributes:
         generate: factor -> latent for an image of `factor` times the base size.
-        upscale: (latent or image, factor) -> the same, exactly `factor` times as large; None where there is none.
+        upscale: (latent or image, factor) -> the same, exactly `factor` times as large.
         decode: latent -> image.
         size: (width, height) of the base image in pixels.
     """
 
-    generate: Callable[[int], Tensor]
-    upscale: Callable[[Tensor, int], Tensor] | None
-    decode: Callable[[Tensor], Tensor]
+    generate: Callable[[int], Output]
+    upscale: Callable[[Tensor, int], Output]
+    decode: Callable[[Tensor], Output]
     size: tuple[int, int]
 
 
-def _generate(kit: Kit, _: Tensor | None, factor: int) -> Tensor:
+def _generate(kit: Kit, _: Tensor | None, factor: int) -> Output:
     return kit.generate(factor)
 
 
-def _upscale(kit: Kit, x: Tensor, factor: int) -> Tensor:
+def _upscale(kit: Kit, x: Tensor, factor: int) -> Output:
     return kit.upscale(x, factor)
 
 
-def _decode(kit: Kit, latent: Tensor, factor: int) -> Tensor:
+def _decode(kit: Kit, latent: Tensor, factor: int) -> Output:
+    image, notes = kit.decode(latent)
     # The latent of a size that is no multiple of the stride was padded at the right and bottom.
-    return kit.decode(latent)[..., : kit.size[1] * factor, : kit.size[0] * factor]
+    return Output(image[..., : kit.size[1] * factor, : kit.size[0] * factor], notes)
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,12 @@ class Step:
 
     Attributes:
         name: what spans and progress lines call it.
-        run: (kit, output of the step before, factor of this step's output) -> output.
+        run: (kit, tensor of the step before, factor of this step's output) -> output.
         enlarges: from this step on the factor is the scale of the request, before it is 1.
     """
 
     name: str
-    run: Callable[[Kit, Tensor | None, int], Tensor]
+    run: Callable[[Kit, Tensor | None, int], Output]
     enlarges: bool = False
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-AUTOENCODER, GENERATOR, LUA, SWINIR = "autoencoder", "generator", "lua", "swinir"
-SWINIR_OFFICIAL = "swinir-official"
-"""Roles of networks."""
+AUTOENCODER, GENERATOR, LUA = "autoencoder", "generator", "lua"
+"""Roles of networks that belong to a latent space."""
 
 DECODERS = {"kl": "full KL decoder", "tiny": "tiny decoder"}
 """Decoders that a published latent space has, by the key that users choose; the first is the default."""
+
+
+@dataclass(frozen=True)
+class PublishedLUA:
+    """A LUA that others trained, on latents as the decoder takes them: normalised / scaling_factor + shift_factor."""
+
+    hub_id: str
+    scaling_factor: float
+    shift_factor: float
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,8 @@ class Space:
         channels, stride: of its latents; the stride in px.
         tiny: name of its tiny autoencoder: `<tiny>_encoder.safetensors`, and the hub repository madebyollin/<tiny>.
         scales: what its upscalers are trained for.
-        roles: role -> folder of the shipped weights, relative to the folder of all weights.
+        roles: role -> folder of the weights that the space cannot do without, relative to the folder of all weights.
+        lua: the published LUA of the space; None where there is none.
     """
 
     label: str
@@ -29,7 +38,8 @@ class Space:
     stride: int = 8
     tiny: str | None = None
     scales: tuple[int, ...] = (2, 4)
-    roles: dict[str, str] = field(default_factory=lambda: {SWINIR: "embedded/swinir"})
+    roles: dict[str, str] = field(default_factory=dict)
+    lua: PublishedLUA | None = None
 
     @property
     def decoders(self) -> dict[str, str]:
@@ -41,11 +51,16 @@ SPACES: dict[str, Space] = {
     "embedded": Space(
         "the embedded autoencoder (f8, 64 channels, made for upscaling)",
         64,
-        roles={role: f"embedded/{role}" for role in (AUTOENCODER, LUA, SWINIR, GENERATOR)},
+        roles={role: f"embedded/{role}" for role in (AUTOENCODER, LUA, GENERATOR)},
     ),
     "sd1": Space("Stable Diffusion 1.x, 2.x", 4, tiny="taesd"),
     "sdxl": Space("SDXL", 4, tiny="taesdxl"),
     "sd3": Space("Stable Diffusion 3, 3.5", 16, tiny="taesd3"),
-    "flux1": Space("FLUX.1, Z-Image, Chroma, HiDream", 16, tiny="taef1"),
+    "flux1": Space(
+        "FLUX.1, Z-Image, Chroma, HiDream",
+        16,
+        tiny="taef1",
+        lua=PublishedLUA("vaskers5/LUA-FLUX", scaling_factor=0.3611, shift_factor=0.1159),
+    ),
     "flux2": Space("FLUX.2, before its 2x2 patches", 32, tiny="taef2"),
 }

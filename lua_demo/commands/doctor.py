@@ -16,13 +16,13 @@ from huggingface_hub.errors import CacheNotFound
 
 import lua_demo
 from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.methods import METHODS
 from lua_demo.catalog.spaces import GENERATOR, SPACES
 from lua_demo.machine.arguments import Parser, machine
 from lua_demo.machine.memory import GIB, RESIDENT
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.models.loaded import Models
-from lua_demo.models.lua import PUBLISHED_LUA, STAND_IN
-from lua_demo.models.pixel_upscalers import SWINIR_FILES, SWINIR_MB, official_swinir_files
+from lua_demo.models.lua import STAND_IN
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.report.records import markdown_table
 from lua_demo.schema import UserError
@@ -131,10 +131,10 @@ def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -
 
 
 def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
-    """What -> where, of the networks beside the bases: LUA and tiny autoencoder of each space, SwinIR's release."""
+    """What -> where, of the networks beside the bases: LUA and tiny autoencoder of each space, published upscalers."""
     found = {}
     for space, row in SPACES.items():
-        published = PUBLISHED_LUA[space].hub_id if space in PUBLISHED_LUA else ""
+        published = row.lua.hub_id if row.lua else ""
         hub = f"{published}: {_where(published, cached)}" if published else "none: to be trained"
         if (stand_in := folder / space / STAND_IN).is_dir():
             hub += f"; where it cannot be had {stand_in}"
@@ -142,10 +142,10 @@ def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
         if row.tiny:
             own, tiny = folder / space / "tiny", f"madebyollin/{row.tiny}"
             found[f"tiny autoencoder, {space}"] = str(own) if own.is_dir() else f"{tiny}: {_where(tiny, cached)}"
-    for trained_on in SWINIR_FILES:
-        missing = [file for file in official_swinir_files(trained_on).values() if not file.is_file()]
-        size = f"not here, {len(missing)} x {SWINIR_MB} MB to download"
-        found[f"SwinIR's release, {trained_on}"] = size if missing else "cached"
+    for method in METHODS.values():
+        if method.upscaler and method.upscaler.files:
+            megabytes = sum(file.megabytes for file in method.upscaler.missing)
+            found[method.label] = f"not here, {megabytes:.0f} MB to download" if megabytes else "cached"
     return found
 
 

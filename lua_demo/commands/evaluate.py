@@ -20,10 +20,9 @@ from tqdm import tqdm
 from lua_demo.catalog.bases import first_base
 from lua_demo.catalog.compositions import DECODE
 from lua_demo.catalog.methods import METHODS, Method
-from lua_demo.catalog.spaces import AUTOENCODER, LUA, SPACES, SWINIR
+from lua_demo.catalog.spaces import AUTOENCODER, LUA, SPACES
 from lua_demo.engine import Engine
 from lua_demo.machine.devices import ALONE, Devices
-from lua_demo.models.loaders import LOADERS
 from lua_demo.models.lua import lua_from, lua_source
 from lua_demo.models.vaes import VAE, load_network, name_of
 from lua_demo.models.weights import fingerprint, load_swinir
@@ -38,8 +37,8 @@ ORDER = ("roundtrip", "base", "bicubic", "swinir", "lua")
 LABELS = {"base": "Base, then bicubic (pixels)"}
 DIFFERENCES = [("lua", "base"), ("lua", "bicubic"), ("lua", "swinir")]
 SCENE_BASE, SCENE_SEED = 512, 512_000_001  # px; no corpus is made from that seed
-STRIDE, WINDOW = 8, 8
-"""Pixels per latent cell, and input cells (LUA) or pixels (SwinIR) per attention window, of all shipped networks."""
+STRIDE = 8
+"""Pixels per latent cell, of all spaces."""
 
 
 @dataclass
@@ -210,9 +209,8 @@ def seams(method: Method, scale: int) -> tuple[int, ...]:
     """
     on_latents = any(step.enlarges for step in method.steps[: method.steps.index(DECODE)])
     cells = STRIDE if on_latents else STRIDE * scale
-    if method.upscaler not in LOADERS:
-        return (cells,)
-    return cells, WINDOW // 2 * scale * (STRIDE if on_latents else 1)
+    window = method.upscaler.window if method.upscaler else 0
+    return (cells, window // 2 * scale * (STRIDE if on_latents else 1)) if window else (cells,)
 
 
 def in_space(space: str) -> Request:
@@ -235,20 +233,20 @@ def use_space(engine: Engine, args: Namespace) -> dict[str, str]:
     """
     row = SPACES[args.space]
     used, network = {}, None
-    sources = {LUA: args.lua, SWINIR: args.swinir}
+    sources = {"lua": args.lua, "swinir": args.swinir}
     if not args.lua and LUA not in row.roles:
         found = lua_source(args.space, engine.weights)
         if isinstance(found, Path):
-            sources[LUA] = found
+            sources["lua"] = found
         else:
-            used[LUA] = found
+            used["lua"] = found
     if args.vae or AUTOENCODER not in row.roles:
         role = in_space(args.space).decoder or AUTOENCODER
         network = load_network(args.space, args.vae, fast=True)
         engine.provide(args.space, role, VAE(network, role if row.decoders else ""))
         used[AUTOENCODER] = name_of(args.vae or f"madebyollin/{row.tiny}")
     tiny = network if isinstance(network, TinyAutoencoder) else None
-    loaders = {LUA: lambda source: lua_from(source, args.space, engine.weights, tiny), SWINIR: load_swinir}
+    loaders = {"lua": lambda source: lua_from(source, args.space, engine.weights, tiny), "swinir": load_swinir}
     for role, source in sources.items():
         if source:
             engine.provide(args.space, role, loaders[role](source))

@@ -24,6 +24,8 @@ from lua_demo.machine.arguments import Parser, machine
 from lua_demo.machine.devices import join
 from lua_demo.paths import PINNED
 from lua_demo.report import records
+from lua_demo.request.job import resolve
+from lua_demo.request.settings import unchecked
 from lua_demo.runs import batch, export, recreate, store
 from lua_demo.runs.outputs import make_folder, write_display, write_result, writing
 from lua_demo.runs.run import read_run
@@ -127,26 +129,18 @@ def _add_models(command: argparse.ArgumentParser) -> None:
 
 
 def _models(args: argparse.Namespace) -> dict[str, Any]:
-    """The fields of `Request` that `_add_models` adds; steps and guidance as the base's makers advise unless given."""
-    row = BASES[args.base]
-    return {
-        "base": args.base,
-        "decoder": args.decoder,
-        "steps": row.steps if args.steps is None else args.steps,
-        "guidance": row.guidance if args.guidance is None else args.guidance,
-        "aspect": args.aspect,
-        "force_native": args.force_native,
-    }
+    """The settings that `_add_models` adds; None where not given."""
+    return {name: getattr(args, name) for name in ("base", "decoder", "steps", "guidance", "aspect", "force_native")}
 
 
 def run_compare(args: argparse.Namespace) -> int:
     if not args.out and not args.pin:
         raise UserError("nowhere to write to; give --out DIR, or --pin NAME")
-    source = {"image": args.image, "latent": args.latent, "prompt": args.prompt}
     plain = {"scale": args.scale, "size": args.size, "methods": _split(args.methods), "seed": args.seed}
-    request = Request(**plain, **source, **_models(args))
+    job = resolve(unchecked({"prompt": args.prompt, **plain, **_models(args)}, args.image, args.latent))
+    request = job.request
     engine = Engine(args.device, args.dtype, args.weights)
-    stream = engine.compare(request)
+    stream = engine.compare(job)
     results: list[Result] = []
     if args.out:
         make_folder(args.out)
@@ -155,7 +149,7 @@ def run_compare(args: argparse.Namespace) -> int:
             print(f"[{event.done + 1}/{event.total}] {METHODS[event.method].label}: {records.stage(event)}", flush=True)
         else:
             results.append(event)
-            environment = engine.environment(request)
+            environment = engine.environment(job)
             document = records.to_json(request, results, environment)
             if args.out:
                 write_result(args.out, event, document)
@@ -179,7 +173,7 @@ def _pin(name: str, results: Sequence[Result], document: dict[str, Any], request
 def run_batch(args: argparse.Namespace) -> int:
     """0 when all items are there, 1 when any failed."""
     sources = batch.read_sources(args.source, args.out, args.prompts)
-    settings = Request(size=args.size, methods=_split(args.methods), **_models(args))
+    settings = {"size": args.size, "methods": _split(args.methods), **_models(args)}
     items = batch.items(sources, settings, args.scales, args.seeds)
     devices = join(args.device)
     engine = Engine(devices.device, args.dtype, args.weights)

@@ -18,21 +18,24 @@ def raise_if_set(stop: threading.Event | None) -> None:
 
 
 @contextlib.contextmanager
-def stops_on(stop: threading.Event | None) -> Iterator[None]:
-    """Within the block every call of a module on this thread raises Stopped once `stop` is set.
+def stops_on(*stops: threading.Event | None) -> Iterator[None]:
+    """Within the block every call of a module on this thread raises Stopped once one of `stops` is set.
 
     The hook sees all modules, those of foreign pipelines too, so nothing that is run needs to know of it. Other threads
     are not affected. Without an event there is no hook and no cost.
     """
-    raise_if_set(stop)
-    if stop is None:
+    events = [stop for stop in stops if stop is not None]
+    for event in events:
+        raise_if_set(event)
+    if not events:
         yield
         return
     thread = threading.get_ident()
 
     def check(module: nn.Module, args: tuple) -> None:
         if threading.get_ident() == thread:
-            raise_if_set(stop)
+            for event in events:
+                raise_if_set(event)
 
     handle = register_module_forward_pre_hook(check)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lua_demo.catalog.compositions import Output
 from lua_demo.catalog.spaces import DECODERS
 from lua_demo.models.tiles import within_memory
 from lua_demo.models.vaes import VAE
@@ -16,7 +17,7 @@ TILES = (256, 192, 128, 96, 64, 48, 32)
 """Sides of tiles, in latent pixels."""
 
 
-def decode(vae: VAE, latent: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+def decode(vae: VAE, latent: Tensor) -> Output:
     """Normalised latent B x C x h x w -> image B x 3 x 8h x 8w in [0, 1], and notes on how it was decoded.
 
     Tiles are normalised one by one, so that their tones may differ a little; their overlaps are blended.
@@ -30,7 +31,7 @@ def decode(vae: VAE, latent: Tensor) -> tuple[Tensor, tuple[str, ...]]:
         with torch.autocast(latent.device.type, enabled=False):
             image, _ = _decoded(vae, latent.float())
         notes.append("the decoder overflowed in half precision and was run again in fp32")
-    return image.clamp(0, 1), tuple(notes)
+    return Output(image.clamp(0, 1), tuple(notes))
 
 
 def _decoded(vae: VAE, latent: Tensor) -> tuple[Tensor, int | None]:

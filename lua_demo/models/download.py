@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -12,27 +11,23 @@ from urllib.request import Request, urlopen
 from huggingface_hub.utils import WeakFileLock
 from tqdm import tqdm
 
+from lua_demo.catalog.upscalers import File
 from lua_demo.schema import UserError
 
 TIMEOUT_SECONDS = 30
 BLOCK = 1 << 20
 
 
-def cache_folder() -> Path:
-    """Where downloaded files are kept: ~/.cache/lua_demo/weights, below XDG_CACHE_HOME where that is set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lua_demo" / "weights"
-
-
-def download(url: str, folder: Path) -> Path:
-    """The file at `url`, kept in `folder` under its own name. A download that broke off goes on where it stopped.
+def download(published: File) -> Path:
+    """Where the file is kept, once it is there. A download that broke off goes on where it stopped.
 
     Raises:
         UserError: it cannot be had, or it breaks off again.
     """
-    file = folder / url.rsplit("/", 1)[1]
+    url, file = published.url, published.path
     part = file.with_name(f"{file.name}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(file.with_name(f"{file.name}.lock")):
             if file.is_file():
                 return file

@@ -80,10 +80,3 @@ def load_generator(source: str | Path) -> PromptToLatent:
     from lua_demo.models.embedded import EmbeddedPipeline  # noqa: PLC0415  diffusers takes seconds to import
 
     return PromptToLatent(EmbeddedPipeline.from_pretrained(source))
-
-
-def picture_size(size: int, ratio: float, multiple: int = STRIDE) -> tuple[int, int]:
-    """(width, height) of about `ratio` = width / height, the longer `size` px or just below, in steps of `multiple`."""
-    longer = max(multiple, size // multiple * multiple)
-    shorter = max(multiple, round(longer * min(ratio, 1 / ratio) / multiple) * multiple)
-    return (longer, shorter) if ratio >= 1 else (shorter, longer)

@@ -5,97 +5,85 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import METHODS_BY_KIND
-from lua_demo.catalog.spaces import AUTOENCODER, DECODERS, GENERATOR, LUA, SPACES, SWINIR_OFFICIAL
+from lua_demo.catalog.bases import BASES, Base
+from lua_demo.catalog.spaces import AUTOENCODER, GENERATOR, LUA
 from lua_demo.machine.placement import DTYPES
 from lua_demo.models.base_model import BaseModel, components
-from lua_demo.models.loaders import LOADERS, PUBLISHED, WEIGHTLESS
-from lua_demo.models.lua import Found, lua_source
-from lua_demo.models.pixel_upscalers import official_swinir_files
-from lua_demo.models.upscalers import Upscaler, fast
+from lua_demo.models.generators import load_generator
+from lua_demo.models.loaders import LOADERS, source_of
+from lua_demo.models.upscalers import Found, Upscale, fast
 from lua_demo.models.vaes import VAE, load_network, name_of, tiny_source
-from lua_demo.models.weights import fingerprint
-from lua_demo.schema import Request, UserError
+from lua_demo.models.weights import fingerprint, load_autoencoder
+from lua_demo.request.job import Job
+from lua_demo.schema import UserError
+
+Source = str | os.PathLike[str]
+Key = tuple[str, str]
+"""What a network is: how it is loaded, and where from. Device and dtype are those of all networks of an engine."""
 
 
-def decoder_role(request: Request) -> str:
-    """What decodes this request: a key of `DECODERS`, or the space's own autoencoder."""
-    decoders = SPACES[BASES[request.base].space].decoders
-    return request.decoder or next(iter(decoders), AUTOENCODER)
+class Absent(UserError):
+    """A network that cannot be loaded here: methods that need it are left out, and say so."""
 
 
 class Models:
-    """Networks by latent space and role, and the base models.
+    """Networks by what they are, and the base models.
 
-    Below the folder of all weights lie those that are shipped, as `SPACES` has them, and whatever is put there:
-    `<space>/lua`, `<space>/tiny` and `bases/<base>` (a diffusers pipeline) are taken before anything from the hub.
+    Below the folder of all weights lie those that are shipped and whatever is put there: `<space>/lua`, `<space>/tiny`
+    and `bases/<base>` (a diffusers pipeline) are taken before anything from the hub.
+
+    A network has a role in a job: the key of a method (its upscaler), the key of a decoder, `AUTOENCODER`, `GENERATOR`.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, weights: Path):
         self.device, self.dtype, self.weights = device, dtype, weights
-        self.networks: dict[tuple[str, str], nn.Module] = {}
-        self.found: dict[tuple[str, str], Found] = {}
+        self.networks: dict[Key, Found] = {}
+        self.provided: dict[tuple[str, str], Found] = {}
         self.bases: dict[str, BaseModel] = {}
 
     def provide(self, space: str, role: str, network: nn.Module) -> None:
-        """Use `network` as `role` of `space`, whatever weights lie in the folder."""
-        self.found.pop((space, role), None)
-        # On the CPU first: where ZeroGPU emulates CUDA, tensors can be moved but not computed with.
-        network = fast(network.eval().requires_grad_(False), self.dtype)
-        self.networks[space, role] = network.to(self.device, memory_format=torch.channels_last)
+        """Use `network` as `role` of the latent space `space`, whatever weights lie in the folder."""
+        self.provided[space, role] = self._placed(Found(network))
 
-    def wanted(self, request: Request) -> list[str]:
-        """The roles that `request` needs and that are not loaded."""
-        row, methods = BASES[request.base], METHODS_BY_KIND[request.kind]
-        sampler = [GENERATOR] if request.prompt and not row.hub_id else []
-        roles = [decoder_role(request), *sampler, *(methods[key].upscaler for key in request.methods)]
-        known = {*LOADERS, *PUBLISHED, *DECODERS}
-        return [role for role in dict.fromkeys(roles) if role in known and (row.space, role) not in self.networks]
+    def wanted(self, job: Job) -> list[str]:
+        """The roles that `job` needs and that are not loaded."""
+        sampler = [GENERATOR] if job.samples and not job.base.hub_id else []
+        upscalers = [key for key, method in job.methods.items() if method.upscaler]
+        roles = dict.fromkeys([job.decoder, *sampler, *upscalers])
+        return [role for role in roles if self._found(job, role) is None]
 
-    def load(self, request: Request, role: str) -> None:
+    def load(self, job: Job, role: str) -> None:
         """Load what `wanted` named.
 
         Raises:
-            UserError: it is missing, cannot be had, or is something else.
+            UserError: it is missing, cannot be loaded, or is something else.
+            Absent: only the methods that need it have to be left out.
         """
-        space = BASES[request.base].space
-        if role in DECODERS:
-            source, subfolder = self._decoder_source(request.base, role)
-            if subfolder and not Path(source).is_dir():
-                components(BASES[request.base], source)  # says what to do where the base is gated or cannot be had
-            self.provide(space, role, VAE(load_network(space, source, subfolder, fast=True), role))
-            return
-        if role in SPACES[space].roles:
-            folder = self.weights / SPACES[space].roles[role]
-            if folder.is_dir():
-                self.provide(space, role, LOADERS[role](folder))
-                return
-            way_out = "train one (lua_demo train generator)" if role == GENERATOR else "restore it"
-            raise UserError(
-                f"the weights of {role} are missing: there is no {folder}; {way_out} or give another folder"
-            )
-        try:
-            found = PUBLISHED[role](space, self.weights)
-        except UserError as error:
-            raise Absent(f"{error}; the other methods run without it") from error
-        self.provide(space, role, found.network)
-        self.found[space, role] = found
+        self.networks[self._key(job, role)] = self._placed(self._load(job, role))
 
-    def vae(self, request: Request) -> VAE:
-        return self.networks[BASES[request.base].space, decoder_role(request)]
+    def vae(self, job: Job) -> VAE:
+        return self.network(job, job.decoder)
 
-    def upscaler(self, request: Request, role: str | None) -> Upscaler | None:
-        return WEIGHTLESS.get(role) or self.networks.get((BASES[request.base].space, role))
+    def upscaler(self, job: Job, method: str) -> Upscale | None:
+        """What enlarges in `method`; None where nothing does."""
+        return self.network(job, method) if job.methods[method].upscaler else None
 
-    def note(self, request: Request, role: str | None) -> str:
-        """What a reader of the pictures of an upscaler must know; mostly nothing."""
-        found = self.found.get((BASES[request.base].space, role))
+    def network(self, job: Job, role: str) -> nn.Module:
+        """The loaded network of a role."""
+        found = self._found(job, role)
+        if found is None:
+            raise KeyError(f"{role} is not loaded")
+        return found.network
+
+    def note(self, job: Job, method: str) -> str:
+        """What a reader of the pictures of `method` must know of its upscaler; mostly nothing."""
+        found = self._found(job, method) if job.methods[method].upscaler else None
         return found.note if found else ""
 
     def base(self, key: str) -> BaseModel | None:
@@ -109,11 +97,11 @@ class Models:
         if row.hub_id and key not in self.bases:
             narrow = self.dtype != torch.float32
             dtype = DTYPES[row.dtype] if narrow else torch.float32
-            self.bases[key] = BaseModel(row, self._base_source(key), self.device, dtype)
+            self.bases[key] = BaseModel(row, self._base_source(key, row), self.device, dtype)
         return self.bases.get(key)
 
-    def sampler(self, request: Request) -> Callable[..., Tensor]:
-        return self.base(request.base) or self.networks[BASES[request.base].space, GENERATOR]
+    def sampler(self, job: Job) -> Callable[..., Tensor]:
+        return self.base(job.request.base) or self.network(job, GENERATOR)
 
     def make_room(self) -> bool:
         """Give back the memory of the base models; they are loaded again when they sample. False if none held any."""
@@ -122,37 +110,92 @@ class Models:
             base.release()
         return bool(holding)
 
-    def names(self, request: Request) -> dict[str, str]:
-        """Role -> "source (start of the sha256)", of what `request` uses; no sha256 where it is not there."""
-        row = BASES[request.base]
-        space = SPACES[row.space]
-        there = {role: folder for role, folder in space.roles.items() if (self.weights / folder).is_dir()}
-        named = {role: f"{folder} ({fingerprint(self.weights / folder)})" for role, folder in there.items()}
-        if LUA not in space.roles:
-            found = self.found.get((row.space, LUA))
-            with contextlib.suppress(UserError):  # there is none
-                source = found.source if found else lua_source(row.space, self.weights)
-                named[LUA] = f"{name_of(source)} ({fingerprint(source)})" if isinstance(source, Path) else source
-        if any(METHODS_BY_KIND[request.kind][key].upscaler == SWINIR_OFFICIAL for key in request.methods):
-            file = official_swinir_files()[request.scale]
-            named[SWINIR_OFFICIAL] = f"{file.name} ({fingerprint(file)})" if file.is_file() else file.name
-        if row.hub_id:
-            source, _ = self._decoder_source(request.base, decoder_role(request))
-            named = {"decoder": f"{space.decoders[decoder_role(request)]} of {name_of(source)}", **named}
-            if request.prompt:
-                named = {"base": name_of(self._base_source(request.base)), **named}
+    def names(self, job: Job) -> dict[str, str]:
+        """Role -> "source (start of the sha256)", of what `job` uses; no sha256 where it is not there."""
+        named: dict[str, str] = {}
+        if job.base.hub_id:
+            if job.samples:
+                named["base"] = name_of(self._base_source(job.request.base, job.base))
+            decoder = self._decoder_source(job)[0]
+            named["decoder"] = f"{job.space.decoders[job.decoder]} of {name_of(decoder)}"
+        for role, folder in job.space.roles.items():
+            if (self.weights / folder).is_dir():
+                named[role] = f"{folder} ({fingerprint(self.weights / folder)})"
+        for key, method in job.methods.items():
+            if method.upscaler and key not in named:
+                named |= self._upscaler_name(job, key)
         return named
 
-    def _base_source(self, key: str) -> str | os.PathLike[str]:
+    def _upscaler_name(self, job: Job, key: str) -> dict[str, str]:
+        row, found = job.methods[key].upscaler, self._found(job, key)
+        source: str | Path = ""
+        with contextlib.suppress(UserError):  # there is none
+            source = (found.source if found else "") or source_of(row, job.base.space, self.weights)
+        if row.files:
+            source = source_of(row, job.base.space, self.weights, job.request.scale)
+        if not source or (row.folder and not Path(source).exists()):
+            return {}
+        if not isinstance(source, Path):
+            return {key: source}
+        name = row.folder or (source.name if row.files else name_of(source))
+        return {key: f"{name} ({fingerprint(source)})" if source.exists() else name}
+
+    def _found(self, job: Job, role: str) -> Found | None:
+        given = self.provided.get((job.base.space, role))
+        return given or self.networks.get(self._key(job, role))
+
+    def _key(self, job: Job, role: str) -> Key:
+        if method := job.methods.get(role):
+            row = method.upscaler
+            if row.kind == LUA:
+                return LUA, job.base.space  # one of several sources, and which one shows when it is loaded
+            return row.kind, str(source_of(row, job.base.space, self.weights))
+        if role in job.space.roles:
+            return role, str(self.weights / job.space.roles[role])
+        return role, str(self._decoder_source(job)[0])
+
+    def _load(self, job: Job, role: str) -> Found:
+        space = job.base.space
+        if role in job.space.decoders:
+            source, subfolder = self._decoder_source(job)
+            if subfolder and not Path(source).is_dir():
+                components(job.base, source)  # says what to do where the base is gated or cannot be downloaded
+            return Found(VAE(load_network(space, source, subfolder, fast=True), role), source)
+        if role in job.space.roles:
+            folder = self._shipped(role, job.space.roles[role])
+            if role == AUTOENCODER:
+                return Found(VAE(load_autoencoder(folder)), folder)
+            if role == GENERATOR:
+                return Found(load_generator(folder), folder)
+        row = job.methods[role].upscaler
+        if row.folder:
+            self._shipped(role, row.folder)
+            return LOADERS[row.kind](row, space, self.weights)
+        try:
+            return LOADERS[row.kind](row, space, self.weights)
+        except UserError as error:
+            raise Absent(f"{error}; the other methods run without it") from error
+
+    def _shipped(self, role: str, folder: str) -> Path:
+        path = self.weights / folder
+        if not path.is_dir():
+            way_out = "train one (lua_demo train generator)" if role == GENERATOR else "restore it"
+            raise UserError(f"the weights of {role} are missing: there is no {path}; {way_out} or give another folder")
+        return path
+
+    def _placed(self, found: Found) -> Found:
+        if not isinstance(found.network, nn.Module):
+            return found
+        # On the CPU first: where ZeroGPU emulates CUDA, tensors can be moved but not computed with.
+        network = fast(found.network.eval().requires_grad_(False), self.dtype)
+        return replace(found, network=network.to(self.device, memory_format=torch.channels_last))
+
+    def _base_source(self, key: str, row: Base) -> Source:
         folder = self.weights / "bases" / key
-        return folder if folder.is_dir() else BASES[key].hub_id
+        return folder if folder.is_dir() else row.hub_id
 
-    def _decoder_source(self, base: str, role: str) -> tuple[str | os.PathLike[str], str]:
+    def _decoder_source(self, job: Job) -> tuple[Source, str]:
         """Folder or hub id, and the folder in it."""
-        if role == "kl":
-            return self._base_source(base), "vae"
-        return tiny_source(BASES[base].space, self.weights), ""
-
-
-class Absent(UserError):
-    """A network that was not made yet: methods that need it are left out, and say so."""
+        if job.decoder == "kl":
+            return self._base_source(job.request.base, job.base), "vae"
+        return tiny_source(job.base.space, self.weights), ""

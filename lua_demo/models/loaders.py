@@ -1,30 +1,42 @@
-"""How the network of a role is loaded: shipped weights, published ones, and upscalers without weights."""
+"""How each kind of upscaler is loaded, and where its weights come from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
+from lua_demo.catalog.upscalers import Upscaler
+from lua_demo.models.lua import find_lua, lua_source
+from lua_demo.models.pixel_upscalers import load_pixel_upscaler
+from lua_demo.models.upscalers import Found, bicubic
 
-from lua_demo.catalog.spaces import AUTOENCODER, GENERATOR, LUA, SWINIR, SWINIR_OFFICIAL
-from lua_demo.models.generators import load_generator
-from lua_demo.models.lua import Found, find_lua
-from lua_demo.models.pixel_upscalers import load_official_swinir
-from lua_demo.models.upscalers import Upscaler, bicubic
-from lua_demo.models.vaes import VAE
-from lua_demo.models.weights import load_autoencoder, load_lua, load_swinir
+Loader = Callable[[Upscaler, str, Path], Found]
+"""(row, key of the latent space, folder of all weights) -> the upscaler; UserError where it cannot be loaded."""
 
-# How the shipped weights of a role become a network; for other roles, (space, folder of all weights) -> what can be
-# had, a UserError where nothing can; and the upscalers without weights.
-LOADERS: dict[str, Callable[[Path], nn.Module]] = {
-    AUTOENCODER: lambda source: VAE(load_autoencoder(source)),
-    GENERATOR: load_generator,
-    LUA: load_lua,
-    SWINIR: load_swinir,
-}
-PUBLISHED: dict[str, Callable[[str, Path], Found]] = {
-    LUA: find_lua,
-    SWINIR_OFFICIAL: lambda space, weights: Found(load_official_swinir()),
-}
-WEIGHTLESS: dict[str, Upscaler] = {"bicubic": bicubic}
+
+def _lua(row: Upscaler, space: str, weights: Path) -> Found:
+    return find_lua(space, weights)
+
+
+def _pixels(row: Upscaler, space: str, weights: Path) -> Found:
+    return Found(load_pixel_upscaler(row, weights), source_of(row, space, weights))
+
+
+def _bicubic(row: Upscaler, space: str, weights: Path) -> Found:
+    return Found(bicubic)
+
+
+LOADERS: dict[str, Loader] = {"lua": _lua, "swinir": _pixels, "bicubic": _bicubic}
+
+
+def source_of(row: Upscaler, space: str, weights: Path, scale: int | None = None) -> str | Path:
+    """Where the weights of `row` come from: a folder, a file (of `scale`, or of any), a hub id; empty without weights.
+
+    Raises:
+        UserError: nobody has published or trained them for that space.
+    """
+    if row.folder:
+        return weights / row.folder
+    if row.files:
+        return row.files.get(scale, next(iter(row.files.values()))).path
+    return lua_source(space, weights) if row.kind == "lua" else ""

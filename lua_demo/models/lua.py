@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from lua_demo.catalog.spaces import SPACES
+from lua_demo.models.upscalers import Found
 from lua_demo.models.vaes import load_tiny
 from lua_demo.models.weights import load_any_lua, load_lua
 from lua_demo.networks.feature_lua import FeatureLUA, OnFeatures, on_latents
@@ -15,32 +16,12 @@ from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.schema import UserError
 
-
-@dataclass(frozen=True)
-class Published:
-    """A LUA that others trained, on latents as the decoder takes them: normalised / scaling_factor + shift_factor."""
-
-    hub_id: str
-    scaling_factor: float
-    shift_factor: float
-
-
-PUBLISHED_LUA = {"flux1": Published("vaskers5/LUA-FLUX", scaling_factor=0.3611, shift_factor=0.1159)}
 STAND_IN = "lua-small"
 """Folder, below a space's, of our own LUA where others published a better one: for who cannot have that."""
 
 SHIPPED_NOTE = "our own LUA, small and briefly trained on two CPU cores: softer than one trained on GPUs would be"
 PROJECTED_NOTE = "; its time includes two decodes and two encodings by the tiny autoencoder, for shading and colours"
 """Of those that we ship for published spaces."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """An upscaler, where it came from (a folder or a hub id), and what a reader of its pictures must know."""
-
-    network: nn.Module
-    source: str | Path = ""
-    note: str = ""
 
 
 class DecoderReady(nn.Module):
@@ -68,8 +49,8 @@ def lua_source(space: str, weights: Path = WEIGHTS_DIR) -> str | Path:
     folder = Path(weights) / space / "lua"
     if folder.is_dir():
         return folder
-    if space in PUBLISHED_LUA:
-        return PUBLISHED_LUA[space].hub_id
+    if published := SPACES[space].lua:
+        return published.hub_id
     raise UserError(
         f"there is no LUA for the latent space {space}: train one (python3 -m lua_demo train lua --space {space} "
         f"--images PHOTOS --out RUN) and copy RUN/model to {folder}"
@@ -106,7 +87,7 @@ def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
         network = lua_from(source, space, weights)
         is_ours = isinstance(network, OnFeatures) and Path(weights) == WEIGHTS_DIR
         return Found(network, source, SHIPPED_NOTE + _projected_note(network) if is_ours else "")
-    row, stand_in = PUBLISHED_LUA[space], Path(weights) / space / STAND_IN
+    row, stand_in = SPACES[space].lua, Path(weights) / space / STAND_IN
     try:
         network = load_lua(source)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Pixel upscalers of others: SwinIR's official release."""
+"""Pixel upscalers: the shipped ones, and those that are downloaded."""
 
 from __future__ import annotations
 
@@ -7,22 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lua_demo.models.download import cache_folder, download
+from lua_demo.catalog.upscalers import File, Upscaler
+from lua_demo.models.download import download
 from lua_demo.models.weights import load_swinir
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.schema import UserError
-
-SWINIR_RELEASE = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0"
-SWINIR_FILES = {
-    "DF2K": "001_classicalSR_DF2K_s64w8_SwinIR-M_x{scale}.pth",
-    "DIV2K": "001_classicalSR_DIV2K_s48w8_SwinIR-M_x{scale}.pth",
-}
-"""Classical super-resolution (arXiv 2108.10257), by training set: the first is the paper's best."""
-
-SWINIR_MB = 67
-"""Of one file of the release, in megabytes; there is one for each scale."""
-
-SCALES = (2, 4)
 
 
 class ByScale(nn.Module):
@@ -39,32 +28,23 @@ class ByScale(nn.Module):
         return self.networks[str(scale)](x, scale)
 
 
-def load_official_swinir(trained_on: str = "DF2K", folder: Path | None = None, release: str | None = None) -> nn.Module:
-    """SwinIR as its authors released it: (image B x 3 x H x W in [0, 1], 2 or 4) -> image that many times as large.
+def load_pixel_upscaler(row: Upscaler, weights: Path) -> nn.Module:
+    """SwinIR as `row` has it: (image B x 3 x H x W in [0, 1], scale) -> image that many times as high and wide.
 
-    On the CPU in float32 and eval mode.
+    On the CPU in float32 and eval mode: the shipped one below `weights`, or one network per published file.
 
-    Args:
-        trained_on: a key of `SWINIR_FILES`.
-        folder: where the files are kept; None: `cache_folder()`.
-        release: URL of the folder of the release; None: `SWINIR_RELEASE`.
     Raises:
-        UserError: a file cannot be downloaded, or is not exactly the network of the release; it is removed then.
+        UserError: the folder is missing; a file cannot be downloaded, or is not exactly the network of the release:
+            it is removed then.
     """
-    if trained_on not in SWINIR_FILES:
-        raise UserError(f"SwinIR was not released for {trained_on!r}; choose {' or '.join(SWINIR_FILES)}")
-    folder, release = folder or cache_folder(), release or SWINIR_RELEASE
-    files = {scale: SWINIR_FILES[trained_on].format(scale=scale) for scale in SCALES}
-    return ByScale({s: _official(download(f"{release}/{name}", folder), s) for s, name in files.items()}).eval()
+    if row.folder:
+        return load_swinir(weights / row.folder)
+    return ByScale({scale: _released(file, scale) for scale, file in row.files.items()}).eval()
 
 
-def official_swinir_files(trained_on: str = "DF2K") -> dict[int, Path]:
-    """Scale -> where the file of the release is kept, be it there already or not."""
-    return {scale: cache_folder() / SWINIR_FILES[trained_on].format(scale=scale) for scale in SCALES}
-
-
-def _official(file: Path, scale: int) -> SwinIR:
-    """The network in `file`, which must be SwinIR-M for `scale`; another file is removed."""
+def _released(published: File, scale: int) -> SwinIR:
+    """The network in a published file, which must be SwinIR-M for `scale`; another file is removed."""
+    file = download(published)
     with torch.device("meta"):
         wanted = {name: value.shape for name, value in SwinIR(scales=(scale,)).state_dict().items()}
     try:

@@ -6,6 +6,8 @@ LUA takes latents, SwinIR takes images, bicubic takes either.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,16 @@ from torch.nn import functional as F
 from lua_demo.networks.fast import accelerate
 from lua_demo.networks.swin import SwinUpscaler
 
-Upscaler = Callable[[Tensor, int], Tensor]
+Upscale = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Found:
+    """An upscaler, where it came from (a folder, a file or a hub id), and what a reader of its pictures must know."""
+
+    network: Upscale
+    source: str | Path = ""
+    note: str = ""
 
 
 def bicubic(x: Tensor, scale: int) -> Tensor:

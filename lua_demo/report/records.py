@@ -9,11 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.methods import methods_of
 from lua_demo.request.settings import to_settings
 from lua_demo.schema import Environment, Progress, Request, Result
 
-FIELDS = {"prompt": "prompt", "photo": "image", "latent": "latent"}
 """What a base comes from, as in `Request.kind` -> the field of `Request` that says which."""
 
 METADATA_KEY = "lua_demo"
@@ -118,7 +117,7 @@ def captions(document: dict[str, Any], missing: str = "Not run: it was stopped b
 
     `missing` is the detail of those without a result.
     """
-    done, known = document["methods"], METHODS_BY_KIND.get(document["source"]["kind"], {})
+    done, known = document["methods"], methods_of(document["source"]["kind"])
     labels = {method: known[method].label if method in known else method for method in document["settings"]["methods"]}
     return [
         (method, done[method]["label"], _detail(done[method])) if method in done else (method, label, missing)

@@ -1,4 +1,4 @@
-"""The settings of a request as flat, plain values: one codec for PNG metadata, stored runs, links and the form."""
+"""The settings of a request as flat, plain values: one codec for the form, API, CLI, links, stored runs and PNGs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ SOURCES = ("image", "latent")
 OF_PROMPTS = ("prompt", "steps", "guidance", "aspect", "force_native")
 """Fields that mean nothing where the base does not come from a prompt."""
 
+FIELDS = {"prompt": "prompt", "photo": "image", "latent": "latent"}
+"""What a base can come from, and the field of `Request` that names it."""
+
+ADVISED = ("steps", "guidance")
+"""Fields of which the makers of a base advise a value."""
+
 DEFAULTS = {field.name: field.default for field in fields(Request) if field.name not in SOURCES}
 
 
@@ -26,18 +32,35 @@ def to_settings(request: Request) -> dict[str, Any]:
 
 
 def from_settings(settings: Mapping[str, Any], image: str = "", latent: str = "") -> Request:
-    """The request with these settings; names that are no setting are ignored.
-
-    What is missing keeps its default, which is for a prompt's steps and guidance what the makers of the base advise.
+    """As `unchecked`, of settings that a file or a link carries.
 
     Raises:
         UserError: a value that cannot be run.
     """
-    known = {name: settings[name] for name in DEFAULTS if name in settings}
+    return validated_settings(unchecked(settings, image, latent))
+
+
+def unchecked(settings: Mapping[str, Any], image: str = "", latent: str = "") -> Request:
+    """The request with these settings, for `job.resolve` to check; names that are no setting are ignored.
+
+    What is missing keeps its default. Steps and guidance that are missing or None are, for a prompt, what the makers of
+    the base advise.
+    """
+    given = {name: settings[name] for name in DEFAULTS if name in settings}
+    known = {name: value for name, value in given.items() if value is not None or name not in ADVISED}
     base = known.get("base", Request.base)
     row = BASES.get(base) if isinstance(base, str) and known.get("prompt") else None
-    advised = {"steps": row.steps, "guidance": row.guidance} if row else {}
-    return validated_settings(Request(image, latent=latent, **{**advised, **known}))
+    advised = {name: getattr(row, name) for name in ADVISED} if row else {}
+    return Request(image, latent=latent, **{**advised, **known})
+
+
+def of_kind(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `values` those that mean something for a base of this kind ("prompt", "photo", "latent"), without its source.
+
+    A form holds the settings of all kinds at once.
+    """
+    left_out = {*FIELDS.values(), *(() if kind == "prompt" else (*OF_PROMPTS, "seed"))}
+    return {name: value for name, value in values.items() if name in DEFAULTS and name not in left_out}
 
 
 def from_query(query: Mapping[str, str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from reprlib import repr as brief  # a value from outside may be very long
 from typing import Any
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_PROMPT, MAX_SIZE, MAX_STEPS, METHODS_BY_KIND, MIN_SIZE
+from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_PROMPT, MAX_SIZE, MAX_STEPS, MIN_SIZE, methods_of
 from lua_demo.catalog.prompts import meaning
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.schema import Request, UserError
@@ -62,7 +62,7 @@ def validated_settings(request: Request) -> Request:
         raise UserError(f"guidance {brief(guidance)} is no number in range; choose 1 (off) to {MAX_GUIDANCE:g}")
     if not isinstance(request.aspect, str) or request.aspect not in ASPECTS:
         raise UserError(f"aspect {brief(request.aspect)} does not exist; choose {_choices(ASPECTS)}")
-    methods = _methods(request.methods, METHODS_BY_KIND[request.kind])
+    methods = _methods(request.methods, methods_of(request.kind))
     prompt, guidance = request.prompt.strip(), float(guidance)
     return replace(
         request, scale=scale, size=size, seed=seed, methods=methods, prompt=prompt, steps=steps, guidance=guidance

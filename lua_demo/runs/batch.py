@@ -18,6 +18,7 @@ from lua_demo.machine.devices import ALONE, Devices
 from lua_demo.pictures import images
 from lua_demo.report import records
 from lua_demo.report.table import rows, write_table
+from lua_demo.request.settings import unchecked
 from lua_demo.request.validate import validated_settings
 from lua_demo.runs.outputs import RESULTS, make_folder, write_result, writing
 from lua_demo.runs.run import read_run
@@ -110,20 +111,21 @@ def file_source(path: str | Path) -> Request:
 
 
 def items(
-    sources: Iterable[Request], settings: Request, scales: Sequence[int] = (2,), seeds: Sequence[int] = (0,)
+    sources: Iterable[Request], settings: Mapping[str, Any], scales: Sequence[int] = (2,), seeds: Sequence[int] = (0,)
 ) -> list[Item]:
     """Every source at every scale, and with every seed where a seed changes anything.
 
     Args:
         sources: of these only what the base comes from counts.
-        settings: everything else, but for scale and seed.
+        settings: everything else, by name, but for scale and seed.
     Raises:
         UserError: settings that cannot be run. Whether a source can be used shows when it is its turn.
     """
     requests = []
     for source in sources:
         for scale in scales:
-            one = replace(settings, image=source.image, latent=source.latent, prompt=source.prompt, scale=scale)
+            own = {**settings, "prompt": source.prompt, "scale": scale}
+            one = unchecked(own, source.image, source.latent)
             requests += [validated_settings(replace(one, seed=seed)) for seed in seeds_that_matter(one, seeds)]
     requests = list(dict.fromkeys(requests))
     shared = Counter(_name(_short(request), request).lower() for request in requests)

@@ -11,10 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.methods import methods_of
 from lua_demo.pictures.images import DECODE_ERRORS
-from lua_demo.report.records import FIELDS, METADATA_KEY, environment_json
-from lua_demo.request.settings import from_settings
+from lua_demo.report.records import METADATA_KEY, environment_json
+from lua_demo.request.settings import FIELDS, from_settings
 from lua_demo.schema import Environment, Request, UserError
 
 MAX_CHARACTERS = 200_000
@@ -26,7 +26,7 @@ class Provenance:
 
     Attributes:
         request: the settings, a prompt among them; without a file.
-        method: key of `catalog.METHODS_BY_KIND[kind]`.
+        method: key of `catalog.methods_of(kind)`.
         kind, file, sha256, bytes: of the source: key of `report.FIELDS`, its name, and what it is found by.
         made_with: device, dtype, weights and versions, flat: what -> text.
     """
@@ -74,7 +74,7 @@ def read_png(path: str | Path) -> Provenance | None:
         raise UserError(f"the lua_demo metadata of {name} is broken; use the file as downloaded") from error
     if provenance.kind not in FIELDS or (provenance.kind == "prompt") != bool(provenance.request.prompt):
         raise UserError(f"the lua_demo metadata of {name} is broken; use the file as downloaded")
-    methods = METHODS_BY_KIND[provenance.kind]
+    methods = methods_of(provenance.kind)
     if provenance.method not in methods:
         raise UserError(f"{name} was made by a method that is not known here; choose from {', '.join(methods)}")
     return provenance

@@ -14,6 +14,7 @@ from lua_demo.engine import Engine
 from lua_demo.paths import EXAMPLES
 from lua_demo.pictures.images import DECODE_ERRORS
 from lua_demo.report import records
+from lua_demo.request.settings import FIELDS
 from lua_demo.runs import provenance
 from lua_demo.runs.provenance import Provenance
 from lua_demo.runs.store import Store, sha256
@@ -65,7 +66,7 @@ def recreate(path: str | Path, engine: Engine, store: Store, source: str | Path 
                 f"{made.file}, the {made.kind} that {path.name} was made from, is not here "
                 f"(sha256 {made.sha256[:12]}); give it with --image"
             )
-        request = replace(request, **{records.FIELDS[made.kind]: str(found)})
+        request = replace(request, **{FIELDS[made.kind]: str(found)})
     result = next(event for event in engine.compare(request) if isinstance(event, Result))
     if result.image is None:
         raise UserError(f"{result.label} could not be run again: {result.skipped}")

@@ -21,10 +21,9 @@ from lua_demo.catalog.methods import (
     MAX_PROMPT,
     MAX_SIZE,
     MAX_STEPS,
-    METHODS,
     MIN_SIZE,
-    PROMPT_METHODS,
     Method,
+    methods_of,
 )
 from lua_demo.catalog.prompts import EXAMPLES, VOCABULARY
 from lua_demo.catalog.spaces import SPACES
@@ -33,8 +32,8 @@ from lua_demo.pictures.images import save_png
 from lua_demo.pictures.latents import MAX_BYTES
 from lua_demo.pictures.reading import MAX_PIXELS
 from lua_demo.report import records
-from lua_demo.request.settings import DEFAULTS, from_settings
-from lua_demo.request.validate import validated
+from lua_demo.request.job import Job, resolve
+from lua_demo.request.settings import DEFAULTS, unchecked
 from lua_demo.runs import export
 from lua_demo.runs.run import Run
 from lua_demo.schema import Progress, Request, UserError
@@ -75,10 +74,10 @@ class Api:
                 for key, space in SPACES.items()
             },
             "bases": {key: asdict(state) for key, state in states(self.engine).items()},
-            "methods": self._methods(METHODS),
+            "methods": self._methods(methods_of("photo")),
             "prompts": {
                 "available": can_prompt(self.engine),
-                "methods": self._methods(PROMPT_METHODS),
+                "methods": self._methods(methods_of("prompt")),
                 "vocabulary": {name: list(words) for name, words in VOCABULARY.items()},
                 "examples": list(EXAMPLES),
                 "aspects": list(ASPECTS),
@@ -125,11 +124,11 @@ class Api:
         answer: dict[str, Any] = {"status": None, "pictures": [], "timing": "", "run": "", "files": []}
         with self.handlers.running(session) as run:
             try:
-                request = _request(
+                job = _job(
                     image, latent, prompt=prompt, scale=scale, methods=methods, size=size, seed=seed, steps=steps,
                     guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
                 )  # fmt: skip
-                for status, views, timing, shared in self.handlers.show(request, run.stop):
+                for status, views, timing, shared in self.handlers.show(job, run.stop):
                     answer |= {"status": asdict(status)}
                     if isinstance(views, list):  # else there is nothing to see yet
                         answer |= {"pictures": [pane.to_json() for pane in views], "timing": timing}
@@ -163,11 +162,11 @@ class Api:
         memory, metrics}.
         """
         try:
-            request = _request(
+            job = _job(
                 image, latent, prompt=prompt, scale=scale, methods=(method,), size=size, seed=seed, steps=steps,
                 guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
             )  # fmt: skip
-            for event in self.engine.compare(request):
+            for event in self.engine.compare(job):
                 if isinstance(event, Progress):
                     yield {"state": "busy", **asdict(event)}
                 else:
@@ -176,7 +175,7 @@ class Api:
                 raise UserError(f"{result.label}: {result.skipped}")
         except UserError as error:
             raise refusal(error) from error
-        document = records.to_json(request, [result], self.engine.environment(request))
+        document = records.to_json(job.request, [result], self.engine.environment(job))
         folder = Path(get_upload_folder()) / "upscaled" / secrets.token_urlsafe(16)
         path = folder / download_name(Run("", folder, document), f"{method}.png")
         save_png(result.image, path, records.png_metadata(document, method))
@@ -195,10 +194,9 @@ def _method_json(method: Method) -> dict[str, Any]:
     }
 
 
-def _request(image: Any, latent: Any, steps: Any, guidance: Any, **settings: Any) -> Request:
+def _job(image: Any, latent: Any, **settings: Any) -> Job:
     """What an endpoint was asked for; steps and guidance that are None are as the makers of the base advise."""
-    given = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
-    return validated(from_settings(settings | given, _path("image", image), _path("latent", latent)))
+    return resolve(unchecked(settings, _path("image", image), _path("latent", latent)))
 
 
 def _path(name: str, value: Any) -> str:

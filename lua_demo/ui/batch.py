@@ -6,7 +6,7 @@ import secrets
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.methods import methods_of
 from lua_demo.engine import Engine
 from lua_demo.report.records import PAIR, source_name
+from lua_demo.request.settings import of_kind
 from lua_demo.runs import batch
 from lua_demo.runs.outputs import write_display
 from lua_demo.runs.run import Run
@@ -48,37 +49,22 @@ class Batches(Sessions):
         super().__init__()
         self.engine, self.store = engine, store
 
-    def run(
-        self,
-        source: Any,
-        prompts: Any,
-        seeds: Any,
-        files: Any,
-        scale: Any,
-        methods: Any,
-        size: Any,
-        base: Any,
-        decoder: Any,
-        steps: Any,
-        guidance: Any,
-        aspect: Any,
-        force_native: Any,
-        session: gr.Request,
-    ) -> Iterator[Answer]:
-        """Run the prompts with every seed, or the files, as `source` says: "prompt" or "photo"."""
+    def run(self, values: Mapping[str, Any], session: gr.Request) -> Iterator[Answer]:
+        """Run the prompts with every seed, or the files, as `values["source"]` says: "prompt" or "photo".
+
+        `values` holds the controls of the section and the settings that it takes from the form, by name.
+        """
         with self.running(session) as run:
             try:
-                if source == "prompt":
-                    sources = [Request(prompt=line) for line in batch.entries(str(prompts or "").splitlines())]
-                    drawn = numbers(seeds)
+                kind = "prompt" if values["source"] == "prompt" else "photo"
+                if kind == "prompt":
+                    lines = batch.entries(str(values["prompts"] or "").splitlines())
+                    sources, drawn = [Request(prompt=line) for line in lines], numbers(values["seeds"])
                 else:
-                    sources, drawn = [batch.file_source(file) for file in files or ()], (Request.seed,)
+                    sources, drawn = [batch.file_source(file) for file in values["files"] or ()], [Request.seed]
                 if not sources:
-                    raise UserError(NOTHING["prompt" if source == "prompt" else "photo"])
-                settings = {"methods": methods, "size": size, "base": base, "decoder": decoder}
-                if source == "prompt":
-                    settings |= {"steps": steps, "guidance": guidance, "aspect": aspect, "force_native": force_native}
-                items = batch.items(sources, Request(**settings), [scale], drawn)
+                    raise UserError(NOTHING[kind])
+                items = batch.items(sources, of_kind(kind, values), [values["scale"]], drawn)
                 if len(items) > MAX_ITEMS:
                     raise UserError(
                         f"{len(items)} comparisons are more than the {MAX_ITEMS} that the page takes at once; leave "
@@ -98,7 +84,7 @@ class Batches(Sessions):
         work, archive = folder / "items", folder / f"lua_demo_batch_x{request.scale}.zip"
         entries: list[Entry] = []
         stopped = False
-        labels = [(METHODS_BY_KIND[request.kind][key].label, key) for key in request.methods]
+        labels = [(methods_of(request.kind)[key].label, key) for key in request.methods]
         choice = gr.update(choices=labels, value=preferred(request))
         yield (
             Status("busy", f"Reading the {request.kind}s", 0, total),
@@ -185,7 +171,7 @@ def preferred(request: Request) -> str:
 
 
 def _progress(item: batch.Item, event: Progress, done: int, items: int) -> Status:
-    inner = progress_status(event, item.request.kind)
+    inner = progress_status(event, methods_of(item.request.kind))
     words = f"{done + 1} of {items}, {item_label(item)}: {inner.text}"
     return Status("busy", words, done * event.total + inner.done, items * event.total)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -65,7 +66,7 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> 
                     label="Methods",
                     elem_id="batch-methods",
                 )
-                taken = [form.controls[name] for name in TAKEN]
+                taken = {name: form.controls[name] for name in TAKEN}
                 told = gr.HTML(apply_default_css=False, label="Settings from Advanced", elem_id="batch-taken")
                 with gr.Row():
                     start = gr.Button(
@@ -91,12 +92,21 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> 
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     source.input(methods_for, [source, methods], methods, queue=False, **quiet)
-    settled = [demo.load, source.change, *(control.change for control in taken)]
-    gr.on(settled, taken_html, [source, *taken], told, queue=False, trigger_mode="always_last", **quiet)
+    own = {"source": source, "prompts": prompts, "seeds": seeds, "files": files, "scale": scale, "methods": methods}
+    names = {control: name for name, control in (own | taken).items()}
+
+    def run(given: dict, session: gr.Request) -> Iterator[Any]:
+        yield from batches.run({names[control]: value for control, value in given.items()}, session)
+
+    def settings_html(given: dict) -> str:
+        return taken_html({names[control]: value for control, value in given.items()})
+
+    settled = [demo.load, source.change, *(control.change for control in taken.values())]
+    gr.on(settled, settings_html, {source, *taken.values()}, told, queue=False, trigger_mode="always_last", **quiet)
     waiting = start.click(lambda: WAITING, None, status, queue=False, **quiet)
     running = waiting.then(
-        batches.run,
-        [source, prompts, seeds, files, scale, methods, *taken],
+        run,
+        set(names),
         [status, table, choice, runs, archive, found],
         api_visibility="private",
         show_progress="minimal",
@@ -111,14 +121,14 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> 
     demo.unload(batches.leave)
 
 
-def taken_html(
-    source: Any, size: Any, base: Any, decoder: Any, steps: Any, guidance: Any, aspect: Any, force_native: Any
-) -> str:
+def taken_html(values: Mapping[str, Any]) -> str:
     """Which settings a batch takes from the form, as they are now."""
-    prompted = source == "prompt"
+    prompted, base, decoder = values["source"] == "prompt", values["base"], values["decoder"]
     what = "Size, sampling and model" if prompted else "Size and model"
-    parts = [f"{size} px", *([aspect, f"{steps} steps", f"guidance {guidance}"] if prompted else [])]
+    parts = [f"{values['size']} px"]
+    if prompted:
+        parts += [values["aspect"], f"{values['steps']} steps", f"guidance {values['guidance']}"]
     parts.append(BASES[base].label if base in BASES else base)
     parts += [DECODERS[decoder]] if decoder in DECODERS else []
-    parts += ["native however long it takes"] if prompted and force_native else []
+    parts += ["native however long it takes"] if prompted and values["force_native"] else []
     return Markup("<p>{} as under <b>Advanced</b> above: {}.</p>").format(what, ", ".join(map(str, parts)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.methods import methods_of
 from lua_demo.report.html import render
 from lua_demo.report.records import format_metric
 from lua_demo.runs.batch import Item, Outcome
@@ -26,7 +26,7 @@ def table_html(entries: Sequence[Entry]) -> str:
     if not entries:
         return ""
     request = entries[0].outcome.item.request
-    known = METHODS_BY_KIND[request.kind]
+    known = methods_of(request.kind)
     heads = [request.kind.capitalize(), *(known[method].label for method in request.methods), "Comparison"]
     return render("batch.html", heads=heads, items=[_item(entry, request.methods) for entry in entries])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_STEPS, METHODS_BY_KIND
+from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_STEPS, methods_of
 from lua_demo.catalog.prompts import EXAMPLES
 from lua_demo.catalog.spaces import GENERATOR, SPACES
 from lua_demo.engine import Engine
@@ -33,11 +34,15 @@ ROLL = "() => Math.floor(Math.random() * 2 ** 31)"
 
 @dataclass(frozen=True)
 class Form:
-    """`controls`, by name: "source" (key of `METHODS_BY_KIND`), then fields of `Request`."""
+    """`controls`, by name: "source" (one of `methods.KINDS`), then fields of `Request`."""
 
     controls: dict[str, Any]
     start: gr.Button
     stop: gr.Button
+
+    def values(self, given: Mapping[Any, Any]) -> dict[str, Any]:
+        """Name -> value, of what gradio hands over by component."""
+        return {name: given[control] for name, control in self.controls.items() if control in given}
 
 
 def can_prompt(engine: Engine) -> bool:
@@ -47,12 +52,12 @@ def can_prompt(engine: Engine) -> bool:
 
 def method_choices(source: str) -> list[tuple[str, str]]:
     """(label, key) of the methods for a base of that kind."""
-    return [(method.label, key) for key, method in METHODS_BY_KIND[source].items()]
+    return [(method.label, key) for key, method in methods_of(source).items()]
 
 
 def methods_for(source: str, chosen: Any) -> dict[str, Any]:
     """What the control of the methods becomes for a base of that kind: those of `chosen` that there are stay."""
-    known = METHODS_BY_KIND[source]
+    known = methods_of(source)
     return gr.update(choices=method_choices(source), value=[method for method in chosen or () if method in known])
 
 
@@ -93,7 +98,7 @@ def build_form(engine: Engine, default: Request) -> Form:
     scale = Radio(SCALES, value=default.scale, label="Enlarge by", elem_id="scale")
     methods = CheckboxGroup(
         method_choices(source_now),
-        value=[method for method in default.methods if method in METHODS_BY_KIND[source_now]],
+        value=[method for method in default.methods if method in methods_of(source_now)],
         label="Methods",
         elem_id="methods",
     )

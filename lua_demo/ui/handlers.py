@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
 import gradio as gr
 
-from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.methods import Method
 from lua_demo.catalog.prompts import EXAMPLES
 from lua_demo.engine import Engine
 from lua_demo.pictures import images
 from lua_demo.pictures.latents import save_latent
 from lua_demo.report import records
 from lua_demo.report.timing import timing_html
-from lua_demo.request.validate import validated
+from lua_demo.request.job import Job, resolve
+from lua_demo.request.settings import FIELDS, of_kind, unchecked
 from lua_demo.runs.store import Store
-from lua_demo.schema import Progress, Request, Result, Stopped, UserError
+from lua_demo.schema import Progress, Result, Stopped, UserError
 from lua_demo.ui.sessions import Sessions, refusal
 from lua_demo.ui.share import Sharing
 from lua_demo.ui.showing import panes, summary
@@ -36,10 +38,10 @@ STAGE_WORDS = {"load": "loading weights", "wait": "waiting for another compariso
 Answer = tuple[Any, Any, Any, Any]
 
 
-def progress_status(event: Progress, kind: str) -> Status:
-    """`kind` is that of the request. A stage that goes step by step fills its method's part of the bar."""
+def progress_status(event: Progress, methods: Mapping[str, Method]) -> Status:
+    """`methods` are the rows of the comparison. A stage that goes step by step fills its method's part of the bar."""
     stage = STAGE_WORDS.get(event.stage) or records.stage(event)
-    words = f"{METHODS_BY_KIND[kind][event.method].label}: {stage}, {event.done} of {event.total} done"
+    words = f"{methods[event.method].label}: {stage}, {event.done} of {event.total} done"
     return Status("busy", words, event.done + event.step / max(event.steps, 1), event.total)
 
 
@@ -54,43 +56,29 @@ class Handlers(Sessions):
         self.engine, self.store = engine, store
         self.sharing = Sharing(store)
 
-    def run(
-        self,
-        source: Any,
-        prompt: Any,
-        image: Any,
-        latent: Any,
-        scale: Any,
-        methods: Any,
-        size: Any,
-        seed: Any,
-        steps: Any,
-        guidance: Any,
-        aspect: Any,
-        base: Any,
-        decoder: Any,
-        force_native: Any,
-        session: gr.Request,
-    ) -> Iterator[Answer]:
-        """Run what the form says. Of prompt, image and latent only the one that `source` names counts."""
+    def run(self, values: Mapping[str, Any], session: gr.Request) -> Iterator[Answer]:
+        """Run what the form says: name of a control -> its value. Of prompt, image and latent only the one that
+        `values["source"]` names counts.
+        """
         with self.running(session) as run:
             try:
-                if source not in list(records.FIELDS):
-                    raise UserError(f"there is no source {brief(source)}; choose {', '.join(records.FIELDS)}")
-                given = {"prompt": str(prompt or "").strip(), "photo": image, "latent": latent}[source]
+                source = values["source"]
+                if source not in list(FIELDS):
+                    raise UserError(f"there is no source {brief(source)}; choose {', '.join(FIELDS)}")
+                given = values[FIELDS[source]]
+                if source == "prompt":
+                    given = str(given or "").strip()
                 if not given:
                     raise UserError(NO_SOURCE[source])
-                settings = {"scale": scale, "methods": methods, "size": size, "base": base, "decoder": decoder}
-                if source == "prompt":
-                    settings |= {"seed": seed, "steps": steps, "guidance": guidance, "aspect": aspect}
-                    settings |= {"force_native": force_native}
-                yield from self.show(validated(Request(**{records.FIELDS[source]: given}, **settings)), run.stop)
+                request = unchecked(of_kind(source, values))
+                yield from self.show(resolve(replace(request, **{FIELDS[source]: given})), run.stop)
             except UserError as error:
                 yield Status("error", str(error)), gr.skip(), gr.skip(), gr.skip()
                 raise refusal(error) from error
 
-    def show(self, request: Request, stop: threading.Event) -> Iterator[Answer]:
-        events = self.engine.compare(request, stop)
+    def show(self, job: Job, stop: threading.Event) -> Iterator[Answer]:
+        request = job.request
+        events = self.engine.compare(job, stop)
         source = records.describe_source(request)
         results: list[Result] = []
         files: dict[str, Path] = {}
@@ -103,13 +91,13 @@ class Handlers(Sessions):
         try:
             for event in events:
                 if isinstance(event, Progress):
-                    busy = progress_status(event, request.kind)
+                    busy = progress_status(event, job.methods)
                 else:
                     results.append(event)
                     if event.image is not None:
                         files[event.method] = images.save_display(event.image, draft / f"{event.method}.webp")
                     # Asked for now: a network that was downloaded for this run has its hash only since.
-                    document = records.to_json(request, results, self.engine.environment(request), source)
+                    document = records.to_json(request, results, self.engine.environment(job), source)
                     views = (panes(document, files, missing="Still to come"), timing_html(document), None)
                 yield (busy, *views)
         except Stopped as error:

@@ -9,19 +9,20 @@ from ipaddress import ip_address
 import gradio as gr
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import METHODS, METHODS_BY_KIND
-from lua_demo.catalog.spaces import SWINIR_OFFICIAL
+from lua_demo.catalog.methods import METHODS
 from lua_demo.commands.doctor import BaseState, base_state
 from lua_demo.engine import Engine
-from lua_demo.models.loaded import Models, decoder_role
-from lua_demo.models.pixel_upscalers import SWINIR_MB, official_swinir_files
-from lua_demo.schema import Request, UserError
+from lua_demo.models.loaded import Models
+from lua_demo.request.job import Job
+from lua_demo.schema import UserError
 
 SETTING, ALL = "LUA_DEMO_OFFER", "all"
-DOWNLOADED = {key: row.label for key, row in BASES.items() if row.hub_id} | {
-    key: method.label for key, method in METHODS.items() if method.upscaler == SWINIR_OFFICIAL
-}
-"""Bases and methods whose weights are downloaded when they are first chosen, with their names for people."""
+
+
+def downloaded() -> dict[str, str]:
+    """Bases and methods whose weights are downloaded when they are first chosen, with their names for people."""
+    methods = {key: row.label for key, row in METHODS.items() if row.upscaler and row.upscaler.files}
+    return {key: row.label for key, row in BASES.items() if row.hub_id} | methods
 
 
 class Offer:
@@ -39,9 +40,9 @@ class Offer:
         self.page: gr.Blocks | None = None
         text = self.environment.get(SETTING)
         self.named = None if text is None else {key.strip() for key in text.split(",") if key.strip()}
-        unknown = (self.named or set()) - {*BASES, *DOWNLOADED, ALL}
+        unknown = (self.named or set()) - {*BASES, *downloaded(), ALL}
         if unknown:
-            raise UserError(f"{SETTING} names {sorted(unknown)[0]!r}; choose {ALL} or from {', '.join(DOWNLOADED)}")
+            raise UserError(f"{SETTING} names {sorted(unknown)[0]!r}; choose {ALL} or from {', '.join(downloaded())}")
 
     @property
     def public(self) -> bool:
@@ -60,20 +61,22 @@ class Offer:
 
     def refusal_of_method(self, key: str) -> str:
         """Why a method is not offered; empty where it is."""
-        missing = [file for file in official_swinir_files().values() if not file.is_file()]
-        if key not in DOWNLOADED or not missing or self._may_download(key):
+        row = METHODS[key].upscaler
+        missing = row.missing if row else []
+        if not missing or self._may_download(key):
             return ""
-        return f"not offered on this page, where {len(missing) * SWINIR_MB} MB would have to be downloaded first"
+        megabytes = sum(file.megabytes for file in missing)
+        return f"not offered on this page, where {megabytes:.0f} MB would have to be downloaded first"
 
-    def check(self, request: Request, engine: Engine) -> None:
-        """UserError for what `request` needs and the page does not offer. Of the weights that count as the base's, a
+    def check(self, job: Job, engine: Engine) -> None:
+        """UserError for what `job` needs and the page does not offer. Of the weights that count as the base's, a
         photo or latent needs the KL decoder, and with the tiny one none.
         """
-        for key in request.methods:
+        for key, method in job.methods.items():
             if reason := self.refusal_of_method(key):
-                raise UserError(f"{METHODS_BY_KIND[request.kind][key].label} is {reason}; choose other methods")
-        if BASES[request.base].hub_id and (request.prompt or decoder_role(request) == "kl"):
-            state = base_state(request.base, Models(engine.device, engine.dtype, engine.weights))
+                raise UserError(f"{method.label} is {reason}; choose other methods")
+        if job.base.hub_id and (job.samples or job.decoder == "kl"):
+            state = base_state(job.request.base, Models(engine.device, engine.dtype, engine.weights))
             if reason := self.refusal_of_base(state):
                 raise UserError(f"{state.label} is {reason}; choose another model")
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.catalog.methods import METHODS_BY_KIND
+from lua_demo.catalog.methods import methods_of
 from lua_demo.catalog.prompts import EXAMPLES as PROMPTS
 from lua_demo.paths import EXAMPLES
 from lua_demo.pictures.images import load_photo
-from lua_demo.report.records import FIELDS
 from lua_demo.report.timing import timing_html
-from lua_demo.request.settings import OF_PROMPTS, from_query, from_settings
+from lua_demo.request.settings import FIELDS, OF_PROMPTS, from_query, from_settings
 from lua_demo.runs.batch import LATENT_SUFFIX
 from lua_demo.runs.provenance import read_png
 from lua_demo.runs.recreate import find_source
@@ -96,7 +95,7 @@ class Opening:
             return [Status("error", f"{error}. Here it is an ordinary photo."), *skip]
         if made is None:
             return [gr.skip(), *skip]
-        words = f"The settings of this {METHODS_BY_KIND[made.kind][made.method].label} picture are back in the form."
+        words = f"The settings of this {methods_of(made.kind)[made.method].label} picture are back in the form."
         if made.kind == "prompt":
             form = self.form(made.request, image=None)
             return [Status("empty", f"{words} So is its prompt: press Compare to run it again."), *form]

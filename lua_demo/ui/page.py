@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -82,10 +83,14 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         made.failure(None, None, None, js=DOWNLOAD_FAILED, api_visibility="private")
 
         starts = [form.start.click, form.controls["prompt"].submit]
+
+        def run(given: dict, session: gr.Request) -> Iterator[Any]:
+            yield from handlers.run(form.values(given), session)
+
         waiting = gr.on(starts, lambda: WAITING, None, status, queue=False, **quiet)
         running = waiting.then(
-            handlers.run,
-            controls,
+            run,
+            set(controls),
             views,
             api_visibility="private",
             show_progress="minimal",

@@ -11,9 +11,9 @@ from typing import Any
 
 from huggingface_hub.constants import HF_HUB_CACHE
 
+from lua_demo.catalog.upscalers import download_folder
 from lua_demo.engine import Engine
-from lua_demo.models.download import cache_folder
-from lua_demo.request.validate import validated
+from lua_demo.request.job import Job, resolve
 from lua_demo.schema import Progress, Request, Result, UserError
 from lua_demo.ui.offer import Offer
 
@@ -29,12 +29,12 @@ class PublicEngine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def compare(self, request: Request, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
+    def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
         """As `Engine.compare`."""
         with self._telling():
-            request = validated(request)
-            self.offer.check(request, self.engine)
-            events = self.engine.compare(request, stop)
+            job = request if isinstance(request, Job) else resolve(request)
+            self.offer.check(job, self.engine)
+            events = self.engine.compare(job, stop)
         return self._public(events)
 
     def _public(self, events: Iterator[Progress | Result]) -> Iterator[Progress | Result]:
@@ -54,6 +54,6 @@ class PublicEngine:
 
 def relative(text: str, weights: Path) -> str:
     """`text` with the paths below `weights`, the hub's cache and ours relative to these."""
-    for folder in (weights, HF_HUB_CACHE, cache_folder()):
+    for folder in (weights, HF_HUB_CACHE, download_folder()):
         text = text.replace(f"{folder}/", "")
     return text

@@ -12,7 +12,7 @@ from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 from markupsafe import Markup
 
-from lua_demo.catalog.methods import METHODS, PROMPT_METHODS
+from lua_demo.catalog.methods import METHODS, methods_of
 from lua_demo.report.html import render
 from lua_demo.runs.booth import SAMPLED, Ballot, Booth
 from lua_demo.runs.store import Store
@@ -27,7 +27,7 @@ INTRO = (
 )
 PLACEHOLDER = "<p><b>No pair drawn yet</b></p>"
 OTHER = '<p class="told">Another comparison is on show now.</p>'
-LABELS = {key: method.label for key, method in METHODS.items()} | {SAMPLED: PROMPT_METHODS["native"].label}
+LABELS = {key: method.label for key, method in METHODS.items()} | {SAMPLED: methods_of("prompt")["native"].label}
 DRAW, NEXT = "Draw a pair", "Next pair"
 
 Answer = tuple[Any, Any, Any, Any, Any, Any]

@@ -18,7 +18,7 @@ from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.cost import step_tflop
 from lua_demo.engine import Engine
 from lua_demo.machine.cancel import raise_if_set
-from lua_demo.request.validate import validated
+from lua_demo.request.job import Job, resolve, with_rows
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 
 SHORTEST_S, LONGEST_S = 20, 120
@@ -55,21 +55,23 @@ class ZeroGpuEngine(Engine):
         What cannot be had is printed, and left to the first comparison that needs it.
         """
         for request in requests:
-            for role in self.models.wanted(request):
+            job = with_rows(request)
+            for role in self.models.wanted(job):
                 try:
-                    self.models.load(request, role)
+                    self.models.load(job, role)
                 except UserError as error:
                     print(f"not placed: {error}", flush=True)
 
-    def compare(self, request: Request, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
+    def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
         """As `Engine.compare`; a stop is heeded at the next event.
 
         Raises:
             UserError, Stopped: as there, and a UserError where no GPU was lent.
             CutShort: the GPU was taken away; all results that had come were yielded.
         """
-        super().compare(request)  # refuses what cannot be run, before a GPU is asked for
-        return self._from_lent_gpu(validated(request), stop)
+        job = request if isinstance(request, Job) else resolve(request)
+        super().compare(job)  # refuses what cannot be run, before a GPU is asked for
+        return self._from_lent_gpu(job, stop)
 
     def _events(self, request: Request) -> Iterator[Progress | Result | UserError | Stopped]:
         """What runs in the other process. Of an exception only the name would come across, so it is yielded."""
@@ -78,9 +80,9 @@ class ZeroGpuEngine(Engine):
         except (UserError, Stopped) as error:
             yield type(error)(*error.args)  # without its traceback, which holds tensors
 
-    def _from_lent_gpu(self, request: Request, stop: threading.Event | None) -> Iterator[Progress | Result]:
-        yield Progress(request.methods[0], "wait", 0, len(request.methods))
-        done, events = 0, self._lent(request)
+    def _from_lent_gpu(self, job: Job, stop: threading.Event | None) -> Iterator[Progress | Result]:
+        yield job.progress(next(iter(job.methods)), "wait")
+        done, events = 0, self._lent(job.request)  # the other process resolves it anew: rows hold functions
         try:
             for event in events:
                 raise_if_set(stop)

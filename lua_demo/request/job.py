@@ -1,0 +1,65 @@
+"""A request, resolved once: the rows of the tables that it names. Everything below reads the rows, not the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lua_demo.catalog.bases import BASES, Base
+from lua_demo.catalog.families import FAMILIES, Family
+from lua_demo.catalog.methods import Method, methods_of
+from lua_demo.catalog.spaces import AUTOENCODER, SPACES, Space
+from lua_demo.request.validate import validated
+from lua_demo.schema import Progress, Request
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one comparison runs.
+
+    Attributes:
+        request: what was asked for, checked.
+        base: the base model. family: how its pipeline is called.
+        space: the latent space of the base; `base.space` is its key.
+        decoder: key of `space.decoders`, or `AUTOENCODER` where the space has its own.
+        methods: key -> row of the methods asked for, in the order in which they run.
+    """
+
+    request: Request
+    base: Base
+    family: Family
+    space: Space
+    decoder: str
+    methods: Mapping[str, Method]
+
+    @property
+    def samples(self) -> bool:
+        """Whether the base latent is sampled from a prompt."""
+        return bool(self.request.prompt)
+
+    def progress(self, method: str, stage: str, step: int = 0, steps: int = 0) -> Progress:
+        return Progress(method, stage, list(self.methods).index(method), len(self.methods), step, steps)
+
+
+def resolve(request: Request) -> Job:
+    """Check `request` and look up what it names.
+
+    Raises:
+        UserError: the first value that cannot be run.
+    """
+    return with_rows(validated(request))
+
+
+def with_rows(request: Request) -> Job:
+    """The job of a request whose settings were checked before; its source need not be there."""
+    base = BASES[request.base]
+    space = SPACES[base.space]
+    rows = methods_of(request.kind)
+    return Job(
+        request,
+        base,
+        FAMILIES[base.family],
+        space,
+        request.decoder or next(iter(space.decoders), AUTOENCODER),
+        {key: rows[key] for key in request.methods},
+    )

@@ -203,7 +203,7 @@ def test_no_file_no_server_no_such_release(server, downloads):
         lambda: official_at(offline),
         f"{offline}/{NAMES[2]}", "could not be had", f"put it at {downloads / NAMES[2]}",
     )  # fmt: skip
-    downloads.rmdir()
+    shutil.rmtree(downloads)
     downloads.write_text("a file where the folder should be")
     refusal(lambda: fetched(f"{address}/{NAMES[2]}"), "could not be had")
 

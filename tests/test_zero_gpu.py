@@ -136,7 +136,7 @@ def space(toy_weights, photo, tmp_path):
 def test_a_comparison_runs_in_the_process_that_has_the_gpu(space):
     (state, text, panes, placed, later), asked = space("placed")
     assert (state, panes) == ("done", ["base", "lua", "bicubic"]), text
-    assert placed == ["autoencoder", "lua"] == later
+    assert placed == ["autoencoder", "bicubic", "lua"] == later
     assert [entry["path"] for entry in asked] == ["/schedule", "/allow", "/release"], "one GPU for the whole run"
     assert asked[2]["fail"] == "false"
 

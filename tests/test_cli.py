@@ -203,7 +203,7 @@ def test_as_a_program(compare, photo, tmp_path):
     done = subprocess.run([*command, "--image", photo(40, 40)], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "out" / "base.png").exists()
     done = subprocess.run([*command, "--image", "nowhere.png"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("lua_demo: 'nowhere.png'") and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and done.stderr.startswith("lua_demo: nowhere.png") and done.stderr.count("\n") == 1
 
 
 @pytest.fixture

@@ -168,8 +168,8 @@ class Models:
             if role == GENERATOR:
                 return Found(load_generator(folder), folder)
         row = job.methods[role].upscaler
-        if row.folder:
-            self._shipped(role, row.folder)
+        if row.folder or role in job.space.roles:
+            self._shipped(role, row.folder or job.space.roles[role])
             return LOADERS[row.kind](row, space, self.weights)
         try:
             return LOADERS[row.kind](row, space, self.weights)

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lua_demo.engine import Engine
-from lua_demo.models.decoding import _tiled, decode
+from lua_demo.models.decoding import decode
+from lua_demo.models.tiles import tiled
 from lua_demo.models.vaes import VAE, KLAutoencoder, load_network
 from lua_demo.networks import kl, strips
 from lua_demo.networks.kl import fast_decode
@@ -141,6 +142,11 @@ def test_an_unknown_decoder_is_refused():
         fast_decode(vae)
 
 
+def in_tiles(vae: VAE, latent: torch.Tensor) -> torch.Tensor:
+    """The image, decoded in tiles of 32 x 32 latent pixels."""
+    return tiled(vae.network.decode, latent, 32, vae.stride)
+
+
 def test_the_app_decodes_fast_and_as_diffusers(weights):  # noqa: F811
     """Through the engine, of two kinds of autoencoder; in tiles, too."""
     for key, kind in (("flux1-dev", AutoencoderKL), ("flux2-klein", AutoencoderKLFlux2)):
@@ -154,8 +160,8 @@ def test_the_app_decodes_fast_and_as_diffusers(weights):  # noqa: F811
             for x in (values, values[..., :5, :7]):
                 torch.testing.assert_close(decode(vae, x)[0], decode(plain, x)[0], atol=1e-4, rtol=0)
             wide = values.repeat(1, 1, 5, 4)
-            tiled, whole = _tiled(vae, wide, 32), decode(plain, wide)[0]
-            torch.testing.assert_close(tiled, _tiled(plain, wide, 32), atol=1e-4, rtol=0)
+            ours, whole = in_tiles(vae, wide), decode(plain, wide)[0]
+            torch.testing.assert_close(ours, in_tiles(plain, wide), atol=1e-4, rtol=0)
             assert (tiled - whole).abs().max() > 1e-4, "tiles are tiles"
 
 
@@ -170,7 +176,7 @@ def test_fp16_that_overflows_in_the_fast_decode_is_run_again_in_fp32():
     plain, latent = VAE(KLAutoencoder(copy.deepcopy(model)), "kl"), torch.randn(1, 4, 8, 8)
     vae = VAE(KLAutoencoder(fast_decode(model)), "kl")
     expected, _ = decode(plain, latent)
-    for decoded in (lambda: decode(vae, latent)[0], lambda: _tiled(vae, latent, 32).clamp(0, 1)):
+    for decoded in (lambda: decode(vae, latent)[0], lambda: in_tiles(vae, latent).clamp(0, 1)):
         torch.testing.assert_close(decoded(), expected, atol=1e-4, rtol=0)
     with torch.autocast("cpu", torch.float16):
         assert not vae.network.decode(latent).isfinite().all(), "this overflows"

@@ -35,6 +35,7 @@ from lua_demo.schema import Progress, Request, Result, UserError
 DELEGATED = {
     "sheet": ("lua_demo.commands.sheet", "contact sheets of details, 1:1 (see: sheet --help)"),
     "train": ("lua_demo.commands.train", "train one of the networks (see: train --help)"),
+    "curve": ("lua_demo.commands.curve", "plot what a training gained against its time (see: curve --help)"),
     "average": ("lua_demo.train.average", "the mean of the weights of several trainings (see: average --help)"),
     "ablate": ("lua_demo.train.ablate", "the paper's ablations at a small budget (see: ablate --help)"),
     "upscale": ("lua_demo.commands.upscale", "a latent on disk through LUA, to another file (see: upscale --help)"),

@@ -14,122 +14,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from lua_demo.machine.arguments import Parser
 from lua_demo.machine.devices import Devices, join
 from lua_demo.models.vaes import SPACES, load_network, load_tiny, name_of
-from lua_demo.models.weights import load_any_lua, load_autoencoder, load_lua, load_swinir
+from lua_demo.models.weights import load_any_lua, load_autoencoder, load_cnn, load_lua, load_swinir
+from lua_demo.networks.cnn import CNN
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.schema import UserError
-from lua_demo.train import autoencoder, duplicates, upscaler
+from lua_demo.train import autoencoder, duplicates, pixels, stems, upscaler
 from lua_demo.train.data import Crops, sample_crops
+from lua_demo.train.decoded import DecodedPhotos
+from lua_demo.train.held_out import HeldOut
 from lua_demo.train.loop import Settings, Stage, Task, train, with_steps
+from lua_demo.train.options import parser
 from lua_demo.train.pairs import CachedPairs, FreshPairs, Pairs
 
-WHAT = ("autoencoder", "lua", "swinir", "generator")
-
-
-def parser() -> Parser:
-    result = Parser(prog="lua_demo train", description=__doc__)
-    result.add_argument("what", choices=WHAT)
-    result.add_argument(
-        "--images",
-        required=True,
-        type=Path,
-        help="folder of photos to train on; generator: a folder that `lua_demo scenes --out` wrote",
-    )
-    result.add_argument(
-        "--test-images",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="folder of photos that are evaluated on: training on one of them, or on a near-duplicate, is refused; "
-        "may be given several times",
-    )
-    result.add_argument(
-        "--samples", type=Path, help="folder of photos for the sample sheets (default: the first training photos)"
-    )
-    result.add_argument(
-        "--out",
-        required=True,
-        type=Path,
-        help="folder of the run: checkpoint, log, samples, model. The same command resumes",
-    )
-    result.add_argument("--space", default="embedded", choices=SPACES, help="latent space (default: %(default)s)")
-    result.add_argument(
-        "--vae",
-        "--autoencoder",
-        dest="vae",
-        help="autoencoder of that space for lua and swinir: a folder, file or hub id (default: the shipped one, or the "
-        "space's tiny autoencoder from the hub)",
-    )
-    result.add_argument(
-        "--init",
-        help="folder, file or hub id of a model of the same kind to start from; a LUA of another space is adapted: its "
-        "first and last convolutions are new",
-    )
-    result.add_argument(
-        "--width", type=int, help="channels of the trunk of a new LUA or SwinIR, a multiple of 32 (default: 128)"
-    )
-    result.add_argument(
-        "--plain",
-        action="store_true",
-        help="lua of a published space: on the latents themselves, as the paper has it, instead of between layers of "
-        "the space's tiny autoencoder",
-    )
-    result.add_argument(
-        "--tiny",
-        help="that tiny autoencoder: a folder, file or hub id (default: --vae where that is one, else the hub's)",
-    )
-    result.add_argument(
-        "--back-project",
-        type=int,
-        default=0,
-        choices=(1, 2, 4),
-        metavar="SIDE",
-        help="lua of a published space: end with a step of back-projection through the tiny autoencoder, of averages "
-        "over SIDE px of the small picture: 2 where that loses little (SD 3, FLUX.2), 4 for FLUX.1. Without it a LUA "
-        "that --init gives for the same space stays as it is",
-    )
-    result.add_argument("--lua", help="LUA to go on with while training the autoencoder (default: a new one)")
-    result.add_argument(
-        "--keep-latents",
-        nargs="?",
-        const="all",
-        default="",
-        choices=("base", "all"),
-        help="autoencoder: train decoder and LUA only: a generator of the latents stays valid; base: and the detail "
-        "channels, which --channels added",
-    )
-    result.add_argument(
-        "--channels",
-        type=int,
-        metavar="N",
-        help="autoencoder: of the latent; with --init, channels for detail are added and the others stay as they are",
-    )
-    result.add_argument("--stages", help="run only these stages, by name, comma-separated")
-    result.add_argument("--steps", type=int, help="total steps; the stages keep their shares")
-    result.add_argument("--batch", type=int, help="crops per step and device in every stage")
-    result.add_argument("--crop", type=int, help="side of the crops in px in every stage")
-    result.add_argument("--lr", type=float, help="learning rate in every stage")
-    result.add_argument("--cache", type=Path, metavar="DIR", help="where latents are kept (default: OUT/cache)")
-    result.add_argument(
-        "--cached",
-        type=int,
-        default=4096,
-        metavar="N",
-        help="random crops that are encoded once, for lua and swinir; 0: encode other crops at every step "
-        "(default: %(default)s)",
-    )
-    result.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    result.add_argument("--fp32", action="store_true", help="train in float32 instead of bfloat16 autocast")
-    result.add_argument("--threads", type=int, help="CPU threads")
-    result.add_argument("--seed", type=int, default=0)
-    return result
+PIXELS = ("swinir", "cnn")
 
 
 def main(argv: list[str]) -> int:
@@ -145,13 +48,14 @@ def main(argv: list[str]) -> int:
         "device": _device_name(devices),
         "torch": torch.__version__,
         "bf16": not args.fp32,
+        "optimiser": args.optimiser,
         "seed": args.seed,
     }
     make = generator_task if args.what == "generator" else network_task
     task = make(args, stages, devices, facts)
     if devices.is_first:
         print(f"{args.what}, space {args.space}, {facts['start']}; {facts['device']}", flush=True)
-    train(task, stages, Settings(args.out, devices, not args.fp32, seed=args.seed, facts=facts))
+    train(task, stages, Settings(args.out, devices, not args.fp32, args.optimiser, seed=args.seed, facts=facts))
     if devices.is_first:
         print(f"{args.out / 'model'} holds the model; the log is {args.out / 'log.jsonl'}")
     return 0
@@ -159,14 +63,18 @@ def main(argv: list[str]) -> int:
 
 def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, Any]) -> Task:
     """The task of the autoencoder, of LUA or of SwinIR; what is known of it is added to `facts`."""
+    if args.init and args.width:
+        raise UserError(f"--width {args.width} is for a new model, but --init gives one: leave one of them out")
     if args.keep_latents and not (args.what == "autoencoder" and args.init):
         raise UserError("--keep-latents is for a trained autoencoder: train autoencoder, with --init to name it")
     if args.channels and args.what != "autoencoder":
         raise UserError(f"--channels is for the autoencoder; {args.what} has those of its latents: leave it out")
-    crops = Crops(args.images, smallest=max(stage.crop for stage in stages))
-    facts["near_duplicates"] = check_duplicates(crops, args.test_images) if devices.is_first else None
+    largest = max(upscaler.SCALES) if args.what in PIXELS else 1
+    crops = Crops(args.images, smallest=max(stage.crop for stage in stages) * largest)
+    tests = [*args.test_images, *([args.held_out] if args.held_out else [])]
+    facts["near_duplicates"] = check_duplicates(crops, tests) if devices.is_first else None
     facts["images"] = len(crops.names)
-    held_out = sample_crops(args.samples or args.images)
+    samples = sample_crops(args.samples or args.images)
     if args.what == "autoencoder":
         start = load_autoencoder(args.init) if args.init else None
         lua = load_lua(args.lua) if args.lua else None
@@ -176,15 +84,28 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
             start = autoencoder.widened(start, args.channels, crops)
             lua = lua and autoencoder.widened_lua(lua, start, crops)
             facts["start"] += f", widened to {args.channels} channels"
-        return autoencoder.AutoencoderTask(crops, held_out, start, lua, args.keep_latents, args.channels)
+        return autoencoder.AutoencoderTask(crops, samples, start, lua, args.keep_latents, args.channels)
     network = load_network(args.space, args.vae).to(devices.device, memory_format=torch.channels_last)
+    facts["vae"] = name_of(args.vae or "default")
+    held_out = None
+    if args.held_out:
+        held_out = HeldOut(network, sample_crops(args.held_out, count=8).to(devices.device), upscaler.SCALES)
+    if args.what in PIXELS:
+        model, facts["start"] = start_pixels(args)
+        if not devices.is_first:
+            devices.wait()
+        photos = DecodedPhotos(args.cache or args.out / "cache", network, crops, model.scales)
+        if devices.is_first:
+            devices.wait()
+        samples = HeldOut(network, samples.to(devices.device), model.scales)
+        return pixels.PixelTask(model.to(memory_format=torch.channels_last), photos, samples, held_out)
     tiny = tiny_of(args, network)
     model, facts["start"] = start_model(args, network, tiny, crops)
     if args.back_project:
         model = upscaler.with_back_projection(model, args.back_project)
     pairs = make_pairs(args, stages, model.scales, network, crops, devices)
-    facts |= {"vae": name_of(args.vae or "default"), "cached": args.cached}
-    return upscaler.UpscalerTask(model, network, pairs, held_out, tiny)
+    facts["cached"] = args.cached
+    return upscaler.UpscalerTask(model, network, pairs, samples, tiny, held_out)
 
 
 def generator_task(args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, Any]) -> Task:
@@ -205,7 +126,10 @@ def generator_task(args: Namespace, stages: Sequence[Stage], devices: Devices, f
 
 
 def chosen_stages(args: Namespace) -> list[Stage]:
-    plans = {"autoencoder": autoencoder.STAGES, "lua": upscaler.LUA_STAGES, "swinir": upscaler.SWINIR_STAGES}
+    plans = {
+        "autoencoder": autoencoder.STAGES, "lua": upscaler.LUA_STAGES, "swinir": pixels.SWINIR_STAGES,
+        "cnn": pixels.CNN_STAGES,
+    }  # fmt: skip
     stages = plans[args.what] if args.what in plans else importlib.import_module("lua_demo.train.generator").STAGES
     if args.stages:
         by_name = {stage.name: stage for stage in stages}
@@ -248,25 +172,37 @@ def tiny_of(args: Namespace, network: nn.Module) -> TinyAutoencoder | None:
 
 def start_model(
     args: Namespace, network: nn.Module, tiny: TinyAutoencoder | None, crops: Crops
-) -> tuple[LUA | FeatureLUA | SwinIR, str]:
-    """What training starts from, and a phrase that says so."""
-    if args.init and args.width:
-        raise UserError(f"--width {args.width} is for a new model, but --init gives one: leave one of them out")
-    if args.what == "swinir" and args.init:
-        return load_swinir(args.init), f"from {name_of(args.init)}"
-    if args.what == "swinir":
-        return upscaler.new_swinir(width=args.width), "new"
+) -> tuple[LUA | FeatureLUA, str]:
+    """What training of a LUA starts from, and a phrase that says so."""
     channels = None if tiny else network.latent_channels
     if args.init:
         given, space = load_any_lua(args.init), space_of(args.init)
         if space == args.space and isinstance(given, FeatureLUA if tiny else LUA):
-            return given, f"from {name_of(args.init)}"
+            return stems.with_stem(given, args.stem), f"from {name_of(args.init)}"
         model = upscaler.adapted(given, channels)
         how = f"trunk of {name_of(args.init)}, adapted from {space or 'an unknown space'}"
     else:
         model, how = upscaler.new_lua_for(channels, width=args.width), "new"
+    model = stems.with_stem(model, args.stem)
     upscaler.fit_skips(model, network, crops, tiny)
     return model, how
+
+
+def start_pixels(args: Namespace) -> tuple[SwinIR | CNN, str]:
+    """What training of a pixel upscaler starts from, and a phrase that says so."""
+    if args.what == "cnn":
+        if args.stem or args.stem_from:
+            raise UserError("--stem and --stem-from are for lua and swinir; a CNN is all convolutions: leave them out")
+        return (load_cnn(args.init), f"from {name_of(args.init)}") if args.init else (pixels.new_cnn(args.width), "new")
+    if args.init:
+        if args.stem_from:
+            raise UserError("--stem-from is for a new swinir, but --init gives one: leave one of them out")
+        return stems.with_stem(load_swinir(args.init), args.stem), f"from {name_of(args.init)}"
+    model = upscaler.new_swinir(width=args.width, stem=args.stem)
+    if not args.stem_from:
+        return model, "new"
+    stems.start_from_cnn(model, load_cnn(args.stem_from))
+    return model, f"new, stem and heads of {name_of(args.stem_from)}"
 
 
 def space_of(source: str) -> str | None:
@@ -284,11 +220,11 @@ def make_pairs(
     sizes = {stage.crop for stage in stages}
     if len(sizes) > 1:
         raise UserError(f"the stages have crops of {sorted(sizes)} px, but a cache holds one size: give --crop")
-    pixels = args.what == "swinir" or upscaler.has_pixels(stages)
     if not devices.is_first:
         devices.wait()
     with torch.autocast(devices.device.split(":")[0], torch.bfloat16, enabled=not args.fp32):
-        pairs = CachedPairs(args.cache or args.out / "cache", network, crops, scales, sizes.pop(), args.cached, pixels)
+        folder = args.cache or args.out / "cache"
+        pairs = CachedPairs(folder, network, crops, scales, sizes.pop(), args.cached, upscaler.has_pixels(stages))
     if devices.is_first:
         devices.wait()
     return pairs

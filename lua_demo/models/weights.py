@@ -27,6 +27,7 @@ from lua_demo.models.checkpoints import (
     refuse_odd_config,
 )
 from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.cnn import CNN
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
@@ -45,6 +46,7 @@ LOADERS = {
     "LUA": "load_lua",
     "FeatureLUA": "find_lua, which puts it between layers of the space's tiny autoencoder",
     "SwinIR": "load_swinir",
+    "CNN": "load_cnn",
     "Autoencoder": "load_autoencoder",
 }
 
@@ -66,6 +68,11 @@ def load_any_lua(source: str | os.PathLike[str]) -> LUA | FeatureLUA:
 def load_swinir(source: str | os.PathLike[str]) -> SwinIR:
     """SwinIR, as `load_lua`. Of the published networks the classical ones for x2, x4 and x8 ("pixelshuffle") fit."""
     return _load((SwinIR,), source)
+
+
+def load_cnn(source: str | os.PathLike[str]) -> CNN:
+    """The pixel upscaler of residual blocks, as `load_lua`. There is no published format: it needs its config.json."""
+    return _load((CNN,), source)
 
 
 def load_autoencoder(source: str | os.PathLike[str]) -> Autoencoder:
@@ -175,7 +182,8 @@ def _kind(tensors: dict[str, Tensor], config: dict | None) -> str | None:
     """Whose weights these are: a key of LOADERS, or None."""
     if config is not None:
         marks = {
-            "latent_channels": "Autoencoder", "feature_chans": "FeatureLUA", "in_chans": "LUA", "embed_dim": "SwinIR",
+            "latent_channels": "Autoencoder", "conv_blocks": "CNN", "feature_chans": "FeatureLUA", "in_chans": "LUA",
+            "embed_dim": "SwinIR",
         }  # fmt: skip
         return next((kind for key, kind in marks.items() if key in config), None)
     if foreign_kind(tensors):

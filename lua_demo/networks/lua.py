@@ -32,7 +32,9 @@ class LUA(
         scales: Sequence[int] = (2, 4),
         shift: bool = True,
         residual: str | None = None,
+        stem: int = 0,
     ):
         super().__init__(
-            in_chans, embed_dim, depths, num_heads, window_size, mlp_ratio, head_num_feat, scales, shift, residual
-        )
+            in_chans, embed_dim, depths, num_heads, window_size, mlp_ratio, head_num_feat, scales, shift, residual,
+            stem=stem,
+        )  # fmt: skip

@@ -14,6 +14,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.networks.cnn import ConvBlock
 from lua_demo.networks.linear import Linear
 from lua_demo.networks.skip import LinearSkip
 from lua_demo.networks.strips import strips
@@ -79,6 +80,9 @@ class ResidualGroup(nn.Module):
 class Head(nn.Module):
     """Trunk features B x dim x h x w -> B x channels x (scale * h) x (scale * w), scale a power of two.
 
+    In steps of two with `features` channels, as published; with 0 in a single convolution and a pixel shuffle
+    ("pixelshuffledirect" of the lightweight SwinIR).
+
     Without gradients a large image is made strip by strip of rows, with as many rows around each as the convolutions
     see: the same numbers, without all features of the large image at once.
     """
@@ -88,12 +92,15 @@ class Head(nn.Module):
 
     def __init__(self, dim: int, features: int, channels: int, scale: int):
         super().__init__()
-        self.scale = scale
-        self.conv_before = nn.Sequential(nn.Conv2d(dim, features, 3, padding=1), nn.LeakyReLU())
-        doublings = scale.bit_length() - 1
-        steps = [(nn.Conv2d(features, 4 * features, 3, padding=1), nn.PixelShuffle(2)) for _ in range(doublings)]
-        self.upsample = nn.Sequential(*(module for step in steps for module in step))
-        self.conv_last = nn.Conv2d(features, channels, 3, padding=1)
+        self.scale, self.channels = scale, channels
+        before, steps = [], []
+        if features:
+            before = [nn.Conv2d(dim, features, 3, padding=1), nn.LeakyReLU()]
+            for _ in range(scale.bit_length() - 1):
+                steps += [nn.Conv2d(features, 4 * features, 3, padding=1), nn.PixelShuffle(2)]
+        self.conv_before, self.upsample = nn.Sequential(*before), nn.Sequential(*steps)
+        self.shuffle = nn.Identity() if features else nn.PixelShuffle(scale)
+        self.conv_last = nn.Conv2d(features or dim, channels if features else channels * scale**2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         height, scale = x.shape[2], self.scale
@@ -101,7 +108,7 @@ class Head(nn.Module):
         cuts = list(strips(height, row, self.ELEMENTS))
         if torch.is_grad_enabled() or len(cuts) == 1:
             return self._whole(x)
-        size = len(x), self.conv_last.out_channels, height * scale, x.shape[3] * scale
+        size = len(x), self.channels, height * scale, x.shape[3] * scale
         out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         for top, bottom in cuts:
             above, below = max(top - self.AROUND, 0), min(bottom + self.AROUND, height)
@@ -110,7 +117,7 @@ class Head(nn.Module):
         return out
 
     def _whole(self, x: Tensor) -> Tensor:
-        return self.conv_last(self.upsample(self.conv_before(x)))
+        return self.shuffle(self.conv_last(self.upsample(self.conv_before(x))))
 
 
 class PatchEmbed(nn.Module):
@@ -133,7 +140,7 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         depths, num_heads: Swin blocks and attention heads of each residual group.
         window_size: side of the attention windows.
         mlp_ratio: hidden width of the MLPs / embed_dim.
-        head_num_feat: channels of the heads.
+        head_num_feat: channels of the heads; 0: heads of a single convolution.
         scales: factors that get a head, powers of two.
         shift: move the windows of every second block by half a window. Published networks that were made with
             `img_size <= window_size` do not.
@@ -142,6 +149,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
             convolution (`LinearSkip`); None, as published, nothing.
         out_chans: channels of the output where they are not those of the input; goes with a `residual` of None.
         finer: what the heads enlarge by beside the scale, a power of two; likewise.
+        stem: residual blocks of convolutions before the trunk: a trunk alone learns slowly at first (arXiv 2106.14881).
+        unshuffle: side of the squares of the input that become one position of the trunk, a power of two.
 
     Raises:
         UserError: a scale that is not a power of two; an unknown `residual`; heads that do not divide `embed_dim`.
@@ -161,6 +170,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         residual: str | None,
         out_chans: int | None = None,
         finer: int = 1,
+        stem: int = 0,
+        unshuffle: int = 1,
     ):
         super().__init__()
         self.in_chans, self.window_size, self.scales, self.residual = in_chans, window_size, tuple(scales), residual
@@ -172,8 +183,9 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
             if scale < 2 or scale & (scale - 1):
                 raise UserError(f"a head for scale {scale} cannot be built; scales are powers of two, such as 2 and 4")
         offset = window_size // 2 if shift else 0
-        self.shift, self.finer = offset, finer
-        self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
+        self.shift, self.finer, self.unshuffle = offset, finer, unshuffle
+        self.conv_first = nn.Conv2d(in_chans * unshuffle**2, embed_dim, 3, padding=1)
+        self.stem = nn.Sequential(*(ConvBlock(embed_dim) for _ in range(stem)))
         self.patch_embed = PatchEmbed(embed_dim)
         self.layers = nn.ModuleList(
             ResidualGroup(embed_dim, depth, heads, window_size, offset, mlp_ratio)
@@ -182,7 +194,7 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         self.heads = nn.ModuleDict(
-            {f"x{s}": Head(embed_dim, head_num_feat, out_chans or in_chans, s * finer) for s in self.scales}
+            {f"x{s}": Head(embed_dim, head_num_feat, out_chans or in_chans, s * finer * unshuffle) for s in self.scales}
         )
         if residual == "linear":
             self.skips = nn.ModuleDict({f"x{s}": LinearSkip(in_chans, s) for s in self.scales})
@@ -214,8 +226,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
             )
 
     def _trunk(self, x: Tensor) -> Tensor:
-        """B x in_chans x H x W, sides multiples of the window -> features B x embed_dim x H x W."""
-        shallow = self.conv_first(x)
+        """B x in_chans x H x W, sides multiples of window x unshuffle -> features of each position."""
+        shallow = self.stem(self.conv_first(F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x))
         tokens = self.patch_embed(shallow.permute(0, 2, 3, 1).contiguous())
         most = CACHED_TOKENS if x.device.type == "cpu" and not torch.is_grad_enabled() else None
         windows = layout(*tokens.shape[:3], self.window_size, self.shift, tokens.device, most)
@@ -228,7 +240,7 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         scales = tuple(scales)
         self._check(x, scales)
         height, width = x.shape[-2:]
-        features = self._trunk(pad_by_reflection(x, self.window_size))
+        features = self._trunk(pad_by_reflection(x, self.window_size * self.unshuffle))
         outputs = {}
         for scale in scales:
             factor = scale * self.finer

@@ -37,10 +37,13 @@ class SwinIR(
         scales: Sequence[int] = (2,),
         shift: bool = True,
         residual: str | None = None,
+        stem: int = 0,
+        unshuffle: int = 1,
     ):
         super().__init__(
-            3, embed_dim, depths, num_heads, window_size, mlp_ratio, head_num_feat, scales, shift, residual
-        )
+            3, embed_dim, depths, num_heads, window_size, mlp_ratio, head_num_feat, scales, shift, residual,
+            stem=stem, unshuffle=unshuffle,
+        )  # fmt: skip
         self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
 
     def forward_scales(self, x: Tensor, scales: Iterable[int]) -> dict[int, Tensor]:

@@ -177,6 +177,12 @@ class AutoencoderTask:
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
+    def validate(self, model: Together) -> dict[str, float]:
+        return {}
+
+    def pixels(self, stage: Stage) -> int:
+        return stage.batch * stage.crop**2
+
     def save(self, model: Together, folder: Path, facts: dict) -> None:
         """The autoencoder in `folder`, LUA in `folder`/lua; in float16, whose rounding costs no digit of the cards."""
         save_with_facts(model.autoencoder, folder, facts, torch.float16)

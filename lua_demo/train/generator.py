@@ -225,6 +225,12 @@ class GeneratorTask:
         sheet = torch.cat(rows, dim=-2)[0].clamp(0, 1)
         return (sheet * 255).round().byte().permute(1, 2, 0).numpy()
 
+    def validate(self, model: Together) -> dict[str, float]:
+        return {}
+
+    def pixels(self, stage: Stage) -> int:
+        return stage.batch * stage.crop**2
+
     def save(self, model: Together, folder: Path, facts: dict) -> None:
         """The pipeline, as `EmbeddedPipeline.from_pretrained` reads it, with training.json."""
         for part in (model.text_encoder, model.transformer, model.detail):

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from lua_demo.machine.devices import Devices
 from lua_demo.pictures.images import save_png
 from lua_demo.schema import UserError
+from lua_demo.train.optimiser import Optimiser
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Stage:
         steps: optimiser steps.
         weights: weight by name of loss term; a task computes only the terms named here.
         lr: learning rate; halved at 50, 75 and 90 % of the stage, as in the LUA paper.
-        crop: side of the high resolution crops in px.
+        linear: it falls linearly to 0 instead, which is the better way when time is short.
+        crop: side of the high resolution crops in px; for pixel upscalers that of the small ones, whatever the scale.
         batch: crops per step and device.
         betas: Adam's.
         one_head: share of the stage, at its end, in which a step trains one scale, drawn at random, instead of all.
@@ -43,6 +45,7 @@ class Stage:
     batch: int = 8
     betas: tuple[float, float] = (0.9, 0.99)
     one_head: float = 0.0
+    linear: bool = False
 
     def draws_one_head(self, step: int) -> bool:
         return step >= self.steps * (1 - self.one_head)
@@ -65,6 +68,12 @@ class Task(Protocol):
     def sample(self, model: nn.Module) -> np.ndarray:
         """A contact sheet, H x W x 3 uint8, made by `model` (the EMA)."""
 
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """What `model` (the EMA) reaches on pictures kept apart, by name; empty where there are none."""
+
+    def pixels(self, stage: Stage) -> int:
+        """Target pixels that a step of `stage` compares with, on average over the scales it may draw."""
+
     def save(self, model: nn.Module, folder: Path, facts: dict) -> None:
         """Write `model` (the EMA) to `folder` in its final form."""
 
@@ -76,11 +85,13 @@ class Settings:
     out: Path
     devices: Devices = field(default_factory=lambda: Devices("cpu"))
     bf16: bool = True
+    optimiser: str = "adam"
     ema: float = 0.999
     clip: float = 0.4
     warmup: int = 100
     save_every: int = 200
     sample_every: int = 500
+    validate_every: int = 250
     seed: int = 0
     facts: dict = field(default_factory=dict)
 
@@ -92,9 +103,12 @@ def save_with_facts(model: nn.Module, folder: Path, facts: dict, dtype: torch.dt
 
 
 def learning_rate(stage: Stage, step: int, warmup: int) -> float:
-    """The rate at `step` of `stage`: linear warm-up, then MultiStep."""
-    if step < min(warmup, stage.steps // 4):
-        return stage.lr * (step + 1) / min(warmup, stage.steps // 4)
+    """The rate at `step` of `stage`: linear warm-up, then MultiStep or a straight line to 0."""
+    rising = min(warmup, stage.steps // 4)
+    if step < rising:
+        return stage.lr * (step + 1) / rising
+    if stage.linear:
+        return stage.lr * (stage.steps - step) / (stage.steps - rising)
     return stage.lr * 0.5 ** sum(step >= stage.steps * share for share in (0.5, 0.75, 0.9))
 
 
@@ -109,9 +123,8 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
     devices = settings.devices
     model = task.model.to(devices.device).train()
     devices.share(model)
-    weights = [p for p in model.parameters() if p.requires_grad]
     average = copy.deepcopy(model).requires_grad_(False).eval()
-    optimiser = torch.optim.Adam(weights, lr=1e-4)
+    optimiser = Optimiser(model, settings.optimiser)
     done, seconds = 0, 0.0
     if state_file.exists():
         state = torch.load(state_file, map_location=devices.device, weights_only=True)
@@ -139,16 +152,17 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
         }  # fmt: skip
         torch.save(state, state_file.with_suffix(".tmp"))
         os.replace(state_file.with_suffix(".tmp"), state_file)
-        facts = {**settings.facts, "steps": done, "of_steps": total, "seconds": round(state["seconds"]), "stages": plan}
+        facts = {
+            **settings.facts, "steps": done, "of_steps": total, "pixels": _pixels(task, stages, done) * devices.count,
+            "seconds": round(state["seconds"]), "stages": plan,
+        }  # fmt: skip
         task.save(average, out / "model", facts)
 
     offset = 0
     for stage in stages:
-        for group in optimiser.param_groups:
-            group["betas"] = stage.betas
         for step in range(max(0, done - offset), stage.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(stage, step, settings.warmup)
+            rate = learning_rate(stage, step, settings.warmup)
+            optimiser.set(rate, stage.betas)
             # Seeded by step: a resumed run sees the batches that the uninterrupted run would have seen.
             rng = np.random.default_rng((settings.seed, done, devices.rank) if devices.rank else (settings.seed, done))
             torch.manual_seed(settings.seed * 1_000_003 + done)
@@ -159,10 +173,10 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
                 raise RuntimeError(
                     f"{task.name}: the loss is {loss.item()} at step {done}; lower the rate of stage {stage.name}"
                 )
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             loss.backward()
-            devices.average(weights)
-            norm = nn.utils.clip_grad_norm_(weights, settings.clip)
+            devices.average(optimiser.weights)
+            norm = nn.utils.clip_grad_norm_(optimiser.weights, settings.clip)
             optimiser.step()
             done += 1
             decay = min(settings.ema, (1 + done) / (5 + done))
@@ -175,9 +189,11 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
             if done % 50 == 0 or step + 1 == stage.steps:
                 now = time.monotonic()
                 means = {name: round(devices.mean(value).item() / steps, 6) for name, value in sums.items()}
-                rate, elapsed = optimiser.param_groups[0]["lr"], round(seconds + now - began, 1)
+                elapsed = round(seconds + now - began, 1)
                 entry = {"step": done, "stage": stage.name, "lr": rate, "seconds": elapsed,
                          "steps_per_s": round(steps / (now - since), 2), **means}  # fmt: skip
+                if done % settings.validate_every == 0 or last:
+                    entry |= {"pixels": _pixels(task, stages, done) * devices.count, **task.validate(average)}
                 if log:
                     print(json.dumps(entry), file=log, flush=True)
                 bar.set_postfix(stage=stage.name, loss=f"{means['loss']:.4f}")
@@ -197,3 +213,12 @@ def with_steps(stages: Sequence[Stage], total: int) -> list[Stage]:
     """`stages` with `total` steps, shared as before."""
     before = sum(stage.steps for stage in stages)
     return [replace(stage, steps=max(1, stage.steps * total // before)) for stage in stages]
+
+
+def _pixels(task: Task, stages: list[Stage], done: int) -> int:
+    """Target pixels that one device compared with in the first `done` steps."""
+    seen, left = 0, done
+    for stage in stages:
+        steps = min(left, stage.steps)
+        seen, left = seen + steps * task.pixels(stage), left - steps
+    return seen

@@ -1,8 +1,7 @@
-"""Training of the two upscalers that the demo compares: LUA on latents, SwinIR on pixels, with the same trunk.
+"""Training of LUA on latents; and new networks of its trunk, LUA or SwinIR.
 
-Both see the same crops and learn both scales on one trunk against one target. LUA's input is the latent of the small
-image; SwinIR's is the decode of that latent, which is what it gets in the demo: the baseline has every advantage that
-LUA has.
+LUA learns both scales on one trunk against one target. Its input is the latent of the small image; SwinIR's and the
+CNN's (`pixels`) is the decode of that latent, which is what they get in the demo, on crops of the same photos.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train.data import Crops, shrink
+from lua_demo.train.held_out import HeldOut
 from lua_demo.train.loop import Stage, save_with_facts
 from lua_demo.train.pairs import Pairs, encoded
 
@@ -37,6 +37,9 @@ TRUNK = dict(
 CHANNELS_PER_HEAD = 32
 FEATURE_WIDTH = 192
 """Of the trunk of a new FeatureLUA."""
+
+STEM = 6
+"""Residual blocks before the trunk of a new SwinIR."""
 
 LATENT_TERMS = {"latent_l1": L.l1, "latent_fft": L.fft_l1}
 PIXEL_TERMS = {
@@ -73,12 +76,16 @@ LUA_STAGES = [
         lr=4e-4, batch=4, betas=(0.9, 0.99), one_head=0.4,
     ),
 ]  # fmt: skip
-# What LUA's decoded outputs are trained for together with the embedded autoencoder, and SwinIR beside it.
+# What LUA's decoded outputs are trained for together with the embedded autoencoder; the pixel upscalers at their end.
 DECODED = {"pixel_l1": 1.0, "pixel_l2": 12.0, "gradient": 0.1, "faint": 16.0}
-SWINIR_STAGES = [Stage("pixel", 1500, DECODED, lr=5e-4, crop=96, batch=4)]
-# Not of the paper, run only where `--stages` names it: for a published space, where a FeatureLUA starts close to what
-# decoding and enlarging give, so that losses of the latent have nothing to prepare.
-MORE_LUA_STAGES = [Stage("pixel", 1000, {**DECODED, LOST: 3.0}, lr=5e-4, batch=3, one_head=1.0)]
+# Not of the paper, run only where `--stages` names them. "pixel": for a published space, where a FeatureLUA starts
+# close to what decoding and enlarging give, so that losses of the latent have nothing to prepare. "l1,detail": for
+# the embedded space, what the pixel upscalers beside it are trained for (`pixels`).
+MORE_LUA_STAGES = [
+    Stage("pixel", 1000, {**DECODED, LOST: 3.0}, lr=5e-4, batch=3, one_head=1.0),
+    Stage("l1", 9000, {"pixel_l1": 1.0}, lr=5e-4, batch=4, one_head=1.0, linear=True),
+    Stage("detail", 1000, DECODED, lr=2e-4, batch=4, one_head=1.0, linear=True),
+]
 
 
 def pixel_term(name: str, output: Tensor, target: Tensor, scale: int) -> Tensor:
@@ -121,8 +128,12 @@ def new_lua_for(channels: int | None, width: int | None = None) -> LUA | Feature
     return FeatureLUA(scales=SCALES, **{**trunk(width or FEATURE_WIDTH), "head_num_feat": TRUNK["head_num_feat"]})
 
 
-def new_swinir(scales: Sequence[int] = SCALES, width: int | None = None) -> SwinIR:
-    return SwinIR(scales=tuple(scales), residual="bicubic", **trunk(width))
+def new_swinir(scales: Sequence[int] = SCALES, width: int | None = None, stem: int | None = None) -> SwinIR:
+    """The trunk of LUA at half the resolution of the picture, with a stem before it and heads of one convolution: all
+    that makes it learn in hours what takes days without.
+    """
+    sizes = {**trunk(width), "head_num_feat": 0, "stem": STEM if stem is None else stem, "unshuffle": 2}
+    return SwinIR(scales=tuple(scales), residual="bicubic", **sizes)
 
 
 def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
@@ -138,7 +149,7 @@ def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
         result = LUA(**{**config, "in_chans": channels})
     else:
         result = LUA(in_chans=channels, residual="linear", **sizes)
-    new = ("heads.",) if type(result) is not type(lua) else ()
+    new = ("heads.", "stem.") if type(result) is not type(lua) else ()
     kept = {
         name: value
         for name, value in lua.state_dict().items()
@@ -193,7 +204,7 @@ def fit_skips(
 
 
 class UpscalerTask:
-    """Trains `model`, LUA or SwinIR, on the latents of the frozen autoencoder `network`.
+    """Trains `model` on the latents of the frozen autoencoder `network`; `samples` are on the sample sheets.
 
     A FeatureLUA reads and writes them with layers of the frozen `tiny`, which may be `network` itself. Where it has
     back-projection, what that mends is added to its pictures, not to its latents, which would cost three times as much;
@@ -202,14 +213,15 @@ class UpscalerTask:
 
     def __init__(
         self,
-        model: LUA | FeatureLUA | SwinIR,
+        model: LUA | FeatureLUA,
         network: nn.Module,
         pairs: Pairs,
-        held_out: Tensor,
+        samples: Tensor,
         tiny: TinyAutoencoder | None = None,
+        held_out: HeldOut | None = None,
     ):
-        self.name = "swinir" if isinstance(model, SwinIR) else "lua"
-        self.model, self.pairs, self.held_out = model, pairs, held_out
+        self.name = "lua"
+        self.model, self.pairs, self.samples, self.held_out = model, pairs, samples, held_out
         self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
         self.tiny = tiny and tiny.requires_grad_(False).to(memory_format=torch.channels_last)
         self.mends = model.back_project if isinstance(model, FeatureLUA) else 0
@@ -226,11 +238,11 @@ class UpscalerTask:
         totals = dict.fromkeys(stage.weights, 0.0)
         for scale in scales:
             latent = batch.inputs[scale]
-            upscaled = upscale(latent, scale) if self.name == "lua" else None
+            upscaled = upscale(latent, scale)
             if has_pixels([stage]):
-                small = self._base(latent)
-                output = self.model(small, scale) if upscaled is None else self.network.decode(upscaled)
-                missing = lost(output, small, scale)
+                output = self.network.decode(upscaled)
+                small = self._base(latent) if self.mends or LOST in stage.weights else None
+                missing = lost(output, small, scale) if LOST in stage.weights else None
                 mended = output + lost(output, small, scale, self.mends) if self.mends else output
             for name in stage.weights:
                 if name in LATENT_TERMS:
@@ -250,15 +262,25 @@ class UpscalerTask:
     def sample(self, model: nn.Module) -> np.ndarray:
         """Rows: target, then for each scale decode-then-bicubic and the model."""
         device = next(model.parameters()).device
-        held_out = self.held_out.to(device)
+        samples = self.samples.to(device)
         upscale = on_latents(model, self.tiny and self.tiny.to(device))
-        rows = [held_out]
-        for scale, latent in encoded(self.network.to(device), held_out, model.scales).inputs.items():
+        rows = [samples]
+        for scale, latent in encoded(self.network.to(device), samples, model.scales).inputs.items():
             small = self.network.decode(latent).clamp(0, 1)
             rows.append(F.interpolate(small, scale_factor=scale, mode="bicubic"))
-            rows.append(self.network.decode(upscale(latent, scale)) if self.name == "lua" else model(small, scale))
+            rows.append(self.network.decode(upscale(latent, scale)))
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        if not self.held_out:
+            return {}
+        upscale = on_latents(model, self.tiny)
+        return self.held_out.gains(lambda _, latent, scale: self.network.decode(upscale(latent, scale)))
+
+    def pixels(self, stage: Stage) -> int:
+        return stage.batch * stage.crop**2 * (1 if stage.one_head == 1 else len(self.model.scales))
+
     def save(self, model: nn.Module, folder: Path, facts: dict) -> None:
-        save_with_facts(model, folder, facts, torch.bfloat16)
+        """In 16 bits: of the published spaces' in bfloat16, for the range of their numbers."""
+        save_with_facts(model, folder, facts, torch.float16 if facts.get("space") == "embedded" else torch.bfloat16)

@@ -162,7 +162,7 @@ def test_the_app_decodes_fast_and_as_diffusers(weights):  # noqa: F811
             wide = values.repeat(1, 1, 5, 4)
             ours, whole = in_tiles(vae, wide), decode(plain, wide)[0]
             torch.testing.assert_close(ours, in_tiles(plain, wide), atol=1e-4, rtol=0)
-            assert (tiled - whole).abs().max() > 1e-4, "tiles are tiles"
+            assert (ours - whole).abs().max() > 1e-4, "tiles are tiles"
 
 
 @torch.inference_mode()

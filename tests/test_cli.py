@@ -21,7 +21,8 @@ from lua_demo.commands import main as command_line
 from lua_demo.commands.main import main
 from lua_demo.engine import Engine
 from lua_demo.networks.lua import LUA
-from lua_demo.report.records import METRICS
+from lua_demo.pictures.metrics import no_lpips
+from lua_demo.report.measures import METRICS
 from lua_demo.runs import store
 from lua_demo.schema import Request, Result
 
@@ -222,6 +223,7 @@ def folder(tmp_path):
 def test_evaluate(toy_weights, folder, tmp_path, capsys):
     file = tmp_path / "new" / "scores.json"
     argv = ["evaluate", "--device", "cpu", "--weights", toy_weights, "--images", folder, "--crop", 176, "--json", file]
+    argv += ["--plot", tmp_path / "plot.svg"]
     assert main([str(arg) for arg in argv]) == 0
     out = capsys.readouterr().out
     assert "2 images, 176 x 176 centre crops" in out
@@ -234,7 +236,12 @@ def test_evaluate(toy_weights, folder, tmp_path, capsys):
     assert document["images"] == ["a.png", "b.jpg"] and set(document["skipped"]) == {"small.png", "broken.png"}
     assert "small.png is 60 x 300" in out and "broken.png is empty" in out
     per_image = document["per_image"]["2"]["lua"]
-    assert set(per_image["a.png"]) == {*METRICS, "seconds"}
+    wanted = {name for name in METRICS if name != "lpips" or not no_lpips()}
+    assert set(per_image["a.png"]) == {*wanted, "seconds"}
+    plot = (tmp_path / "plot.svg").read_text()
+    assert (
+        plot.count("<title>") == 8 and "Base, then bicubic" in plot and "x4: PSNR" in plot and "Round trip" not in plot
+    )
     mean = (per_image["a.png"]["psnr"] + per_image["b.jpg"]["psnr"]) / 2
     assert document["averages"]["2"]["lua"]["psnr"] == pytest.approx(mean)
     assert lines[4][1] == "LUA (latent)" and lines[4][2] == f"{mean:.2f}"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +15,37 @@ import torch
 from conftest import picture
 
 from lua_demo.pictures import metrics
+
+ROOT = Path(__file__).parent.parent
+SQUEEZENET = """
+import torch
+from torch import nn
+
+resnet50 = vgg16 = VGG16_Weights = None  # torchmetrics imports them for other metrics
+
+class SqueezeNet1_1_Weights:
+    DEFAULT = None
+
+class Fire(nn.Module):
+    def __init__(self, inputs, squeezed, expanded):
+        super().__init__()
+        self.squeeze = nn.Conv2d(inputs, squeezed, 1)
+        self.expand1x1, self.expand3x3 = nn.Conv2d(squeezed, expanded, 1), nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+    def forward(self, x):
+        x = self.squeeze(x).relu()
+        return torch.cat([self.expand1x1(x).relu(), self.expand3x3(x).relu()], 1)
+
+def squeezenet1_1(weights=None):
+    torch.manual_seed(0)
+    pool = lambda: nn.MaxPool2d(3, 2, ceil_mode=True)
+    network = nn.Module()
+    network.features = nn.Sequential(
+        nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(), Fire(64, 16, 64), Fire(128, 16, 64), pool(), Fire(128, 32, 128),
+        Fire(256, 32, 128), pool(), Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256),
+    )
+    return network
+"""
 
 
 def flat(value, side: int = 64) -> np.ndarray:
@@ -35,7 +71,7 @@ def test_identical_pictures_are_perfect():
     image = picture(192, 180)
     scores = metrics.against(image, image)
     assert scores["ssim"] == pytest.approx(1, abs=1e-5) and scores["ms_ssim"] == pytest.approx(1, abs=1e-5)
-    assert scores["colour_shift"] == pytest.approx(0, abs=1e-6)
+    assert scores["colour_shift"] == pytest.approx(0, abs=1e-6) and scores["flip"] == 0
     assert metrics.vif(image, image) == pytest.approx(1, abs=1e-3)
 
 
@@ -46,6 +82,7 @@ def test_worse_pictures_score_worse():
     little, much = (metrics.against(other, image) | {"vif": metrics.vif(other, image)} for other in noisy)
     for name in ("psnr", "ssim", "ms_ssim", "vif"):
         assert little[name] > much[name], name
+    assert 0 < little["flip"] < much["flip"] < 1
 
 
 def test_too_small_for_a_metric_is_none():
@@ -56,6 +93,43 @@ def test_too_small_for_a_metric_is_none():
     assert metrics.against(flat(1, 11), flat(2, 11))["ssim"] is not None
     assert metrics.vif(flat(1, 40), flat(2, 40)) is None
     assert metrics.against(flat(0, 1), flat(0, 1))["colour_shift"] == 0
+
+
+def test_flip_of_black_and_white_is_all_there_can_be():
+    assert metrics.flip(flat(255), flat(0)) == pytest.approx(1, abs=0.05)
+    assert metrics.flip(flat(255, 1), flat(255, 1)) == 0
+
+
+def test_lpips_through_torchmetrics_where_torchvision_is(tmp_path):
+    """In a process of its own: a stand-in for torchvision whose SqueezeNet has the real layers and random weights."""
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text("from torchvision import models\n")
+    (package / "models.py").write_text(SQUEEZENET)
+    (package / "transforms.py").touch()
+    (tmp_path / "torchvision-9.9.dist-info").mkdir()
+    (tmp_path / "torchvision-9.9.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torchvision\nVersion: 9.9\n"
+    )
+    program = """
+import numpy as np
+from lua_demo.pictures import metrics
+truth = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+near, far = (np.where(np.random.default_rng(1).random(truth.shape) < share, 0, truth) for share in (0.1, 0.9))
+assert metrics.no_lpips() == "", metrics.no_lpips()
+values = [metrics.against(image.astype(np.uint8), truth)["lpips"] for image in (truth, near, far)]
+assert values[0] == 0 < values[1] < values[2], values
+assert metrics.against(truth[:20], truth[:20])["lpips"] is None
+"""
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_without_torchvision_lpips_is_left_out_and_says_why():
+    assert "lpips" not in metrics.against(flat(1), flat(2))
+    assert "torchvision" in metrics.no_lpips() and "\n" not in metrics.no_lpips()
 
 
 def test_colour_shift_by_hand():

@@ -28,7 +28,9 @@ from lua_demo.models.vaes import VAE, load_network, name_of
 from lua_demo.models.weights import fingerprint, load_swinir
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.pictures import images, metrics
-from lua_demo.report.records import METRICS, format_metric, markdown_table
+from lua_demo.report.measures import METRICS, format_metric
+from lua_demo.report.records import markdown_table
+from lua_demo.report.scatter import Dot, kind_of, scatter
 from lua_demo.request.validate import validated
 from lua_demo.scenes.corpus import scenes, write_picture
 from lua_demo.schema import Request, Result, UserError
@@ -64,7 +66,7 @@ class Evaluation:
         return None if None in values else values[0] - values[1]
 
     def to_json(self) -> dict[str, Any]:
-        names = [*METRICS, "seconds"]
+        names = [*measured(self), "seconds"]
         return {
             "crop": self.crop,
             "images": self.images,
@@ -265,8 +267,8 @@ def centre_crop(path: Path, crop: int) -> np.ndarray:
 
 def to_markdown(result: Evaluation) -> str:
     """One table of averages, then the differences that matter, then what was skipped."""
-    names = [name for name in METRICS if any(name in entry for entry in _entries(result))]
-    table = [["scale", "method", *(METRICS[name][0] for name in names), "s"]]
+    names = measured(result)
+    table = [["scale", "method", *(METRICS[name].head for name in names), "s"]]
     for scale, methods in result.values.items():
         for method in sorted(methods, key=lambda key: ORDER.index(key) if key in ORDER else len(ORDER)):
             values = [format_metric(name, result.mean(scale, method, name)) for name in names]
@@ -283,11 +285,31 @@ def to_markdown(result: Evaluation) -> str:
                 for name in names:
                     by = result.difference(scale, one, other, name)
                     if by is not None:
-                        parts.append(f"{METRICS[name][0]} {'+' if by >= 0 else '-'}{format_metric(name, abs(by))}")
+                        parts.append(f"{METRICS[name].head} {'+' if by >= 0 else '-'}{format_metric(name, abs(by))}")
                 other_label = LABELS.get(other, METHODS[other].label)
                 lines.append(f"- x{scale}, {METHODS[one].label} minus {other_label}: {', '.join(parts)}")
     lines += [f"- skipped: {reason}" for reason in result.skipped.values()]
     return "\n".join(lines)
+
+
+def measured(result: Evaluation) -> list[str]:
+    """The metrics that were taken, in their order."""
+    entries = _entries(result)
+    return [name for name in METRICS if any(name in entry for entry in entries)]
+
+
+def to_svg(result: Evaluation) -> str:
+    """Average PSNR against average seconds, a panel per scale and a dot per method; empty with fewer than two."""
+    return str(scatter({f"x{scale}: PSNR, dB": _dots(result, scale) for scale in result.values}, standalone=True))
+
+
+def _dots(result: Evaluation, scale: int) -> list[Dot]:
+    dots = []
+    for method in result.values[scale]:
+        row, seconds, psnr = METHODS[method], *(result.mean(scale, method, name) for name in ("seconds", "psnr"))
+        if seconds and psnr is not None and not row.needs_truth:
+            dots.append(Dot(LABELS.get(method, row.label), seconds, psnr, kind_of([step.name for step in row.steps])))
+    return dots
 
 
 def _entries(result: Evaluation) -> list[dict[str, float | None]]:

@@ -24,6 +24,7 @@ from lua_demo.machine.arguments import Parser, machine
 from lua_demo.machine.devices import join
 from lua_demo.paths import PINNED
 from lua_demo.report import records
+from lua_demo.report.measures import DISAGREE, NO_LPIPS
 from lua_demo.request.job import resolve
 from lua_demo.request.settings import unchecked
 from lua_demo.runs import batch, export, recreate, store
@@ -95,7 +96,9 @@ def parser() -> Parser:
     files.add_argument("--blink", metavar="A,B", help="blink.webp: two methods in turn")
     files.set_defaults(run=run_export)
 
-    averages = commands.add_parser("evaluate", parents=[machine()], help="average metrics over a folder of photos")
+    averages = commands.add_parser(
+        "evaluate", parents=[machine()], help="average metrics over a folder of photos", epilog=f"{DISAGREE} {NO_LPIPS}"
+    )
     truths = averages.add_mutually_exclusive_group(required=True)
     truths.add_argument("--images", metavar="DIR", help="folder of photos")
     truths.add_argument("--scenes", type=int, metavar="N", help="N scenes, rendered at 512 px times the scale")
@@ -103,6 +106,7 @@ def parser() -> Parser:
     averages.add_argument("--crop", type=int, default=512, help="side of the centre crops (default: %(default)s)")
     averages.add_argument("--methods", default=",".join(evaluate.ORDER), help="default: %(default)s")
     averages.add_argument("--json", type=Path, metavar="FILE", help="write averages and per-image values")
+    averages.add_argument("--plot", type=Path, metavar="FILE", help="write quality against time as SVG")
     evaluate.add_space_arguments(averages)
     averages.set_defaults(run=run_evaluate)
 
@@ -238,10 +242,10 @@ def _pair(text: str) -> tuple[str, ...]:
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    if args.json:
-        with writing(args.json):
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.open("a").close()
+    for file in filter(None, (args.json, args.plot)):
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.open("a").close()
     devices = join(args.device)
     engine = Engine(devices.device, args.dtype, args.weights)
     used = evaluate.use_space(engine, args)
@@ -259,6 +263,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
         with writing(args.json):
             document = {**records.environment_json(environment), **result.to_json()}
             args.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if args.plot:
+        with writing(args.plot):
+            args.plot.write_text(evaluate.to_svg(result), encoding="utf-8")
     return 0
 
 

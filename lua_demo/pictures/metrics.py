@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from torch.nn import functional as F
 from lua_demo.pictures.images import to_tensor
 
 PSNR_OF_IDENTICAL = 100.0
-MIN_SIDE = {"ssim": 11, "ms_ssim": 176, "vif": 41}
+MIN_SIDE = {"ssim": 11, "ms_ssim": 176, "vif": 41, "lpips": 32}
 LOW_PASS = 16
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 BORDER = 16
@@ -22,14 +24,16 @@ BESIDE = 4
 
 def prepare() -> None:
     """Import ahead of time what `against` needs: two seconds that only a comparison with a ground truth should pay."""
+    import flip_evaluator  # noqa: F401, PLC0415
     import skimage.color  # noqa: F401, PLC0415
     import torchmetrics.functional.image  # noqa: F401, PLC0415
 
 
 def against(image: np.ndarray, truth: np.ndarray, device: torch.device | str = "cpu") -> dict[str, float | None]:
-    """`psnr` (dB), `ssim`, `ms_ssim` and `colour_shift` (dE2000) of `image` against `truth`.
+    """`psnr` (dB), `ssim`, `ms_ssim`, `flip` and `colour_shift` (dE2000) of `image` against `truth`; and `lpips`, where
+    `no_lpips` gives no reason against it.
 
-    SSIM and MS-SSIM are torchmetrics' with its standard Gaussian window; None where a side is too short for them.
+    SSIM and MS-SSIM are torchmetrics' with its standard Gaussian window. None where a side is too short.
     """
     from torchmetrics.functional.image import (  # noqa: PLC0415
         multiscale_structural_similarity_index_measure as ms_ssim,
@@ -43,6 +47,8 @@ def against(image: np.ndarray, truth: np.ndarray, device: torch.device | str = "
         "psnr": psnr(image, truth),
         "ssim": ssim(x, y, data_range=1.0).item() if _fits("ssim", truth) else None,
         "ms_ssim": ms_ssim(x, y, data_range=1.0).item() if _fits("ms_ssim", truth) else None,
+        "flip": flip(image, truth),
+        **({} if no_lpips() else {"lpips": lpips(x, y) if _fits("lpips", truth) else None}),
         "colour_shift": colour_shift(image, truth),
     }
 
@@ -51,6 +57,46 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
     """Peak signal-to-noise ratio over all RGB values in dB; 100 for identical pictures."""
     error = np.mean((image.astype(np.float32) - truth) ** 2, dtype=np.float64)
     return min(PSNR_OF_IDENTICAL, float(10 * np.log10(255**2 / error))) if error else PSNR_OF_IDENTICAL
+
+
+def flip(image: np.ndarray, truth: np.ndarray) -> float:
+    """Mean LDR-FLIP error (doi.org/10.1145/3406183), 0 to 1, by its authors' flip-evaluator.
+
+    Seen at 67 pixels per degree, its default: 0.7 m from a display of 3840 px on 0.7 m.
+    """
+    from flip_evaluator import evaluate  # noqa: PLC0415
+
+    pair = (np.ascontiguousarray(picture, np.float32) / 255 for picture in (truth, image))
+    return float(evaluate(*pair, "LDR", applyMagma=False)[1])
+
+
+@functools.cache
+def no_lpips() -> str:
+    """Why LPIPS is left out; empty where it is measured. It needs torchvision, and once the weights of its network."""
+    try:
+        _lpips_network()
+    # torchvision raises a RuntimeError where it does not fit torch, the download of the weights an OSError.
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        return (
+            "LPIPS is left out: it needs torchvision with SqueezeNet's weights, which it downloads once (5 MB); "
+            f"here: {next(iter(str(error).splitlines()), type(error).__name__)[:160]}"
+        )
+    return ""
+
+
+def lpips(image: Tensor, truth: Tensor) -> float:
+    """Learned perceptual image patch similarity (arXiv 1801.03924, SqueezeNet) of two 1 x 3 x H x W in [0, 1]."""
+    metric = _lpips_network().to(image.device)
+    value = metric(image, truth).item()
+    metric.reset()
+    return value
+
+
+@functools.cache
+def _lpips_network() -> Any:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # noqa: PLC0415
+
+    return LearnedPerceptualImagePatchSimilarity(net_type="squeeze", normalize=True)
 
 
 def colour_shift(image: np.ndarray, truth: np.ndarray) -> float:

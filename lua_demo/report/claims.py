@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.methods import METHODS
 from lua_demo.catalog.spaces import SPACES
+from lua_demo.report.measures import METRICS
 from lua_demo.schema import Request
 
 Row = Mapping[str, Any]
 
-SUBJECT = "lua"
-PATHS = {"lua": "LUA path", "swinir": "SwinIR path", "native": "native path"}
+SUBJECT, SAME_TRUNK, NATIVE = "lua", "swinir", "native"
+"""What the claims are about; the pixel upscaler of the same architecture; what is sampled at the target size."""
+
 DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 TRUTH = next(key for key, method in METHODS.items() if method.is_truth)
-BEST = {"psnr": max, "ssim": max, "ms_ssim": max, "vif": max, "colour_shift": min, "colour_drift": min}
 NO_TRUTH = {
     "photo": "the photo has fewer pixels than the result, so there is no original to measure against",
     "latent": "a latent has no original to measure against",
@@ -24,38 +26,80 @@ NO_TRUTH = {
 }
 
 
-def speed(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(claim, where it holds) of LUA against SwinIR and against native, for what was timed on both sides.
+def headline(document: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(claim, where it holds): time and quality of LUA's path, of the pixel upscaler of the same architecture, and of
+    the best pixel upscaler on show, so that no claim rests on a slow rival; of native, where that was sampled.
 
-    A ratio of a first run at a size, which includes one-time set-up, to a later one would say nothing; instead of it
-    there is a line that says so, and no condition.
+    The best is told by PSNR; without an original every pixel upscaler is named. None where LUA, or all others, were
+    not timed. Where some were first runs, which include one-time set-up, the claim says which.
     """
-    rows = document["methods"]
-    return [
-        _ratio(document, reference)
-        for reference in PATHS
-        if reference != SUBJECT and all(key in rows and rows[key]["total_seconds"] > 0 for key in (SUBJECT, reference))
-    ]
+    timed = {key: row for key, row in document["methods"].items() if row["total_seconds"] > 0}
+    pixels = {key: row for key, row in timed.items() if is_pixel_upscaler(row)}
+    if SUBJECT not in timed or not (pixels or NATIVE in timed):
+        return None
+    ours = timed[SUBJECT]
+    shown = {key: row for key, row in timed.items() if key in (SUBJECT, SAME_TRUNK, NATIVE) or key in pixels}
+    some_cold = len({first_run(row) for row in shown.values()}) > 1
+    told = functools.partial(_told, ours=ours, mark=some_cold)
+    parts = [f"LUA path {told(ours)}"]
+    best = _best_of(pixels)
+    named = [best] if best else [key for key in pixels if key != SAME_TRUNK]
+    if SAME_TRUNK in pixels:
+        also = ", best of pixels" if best == SAME_TRUNK and len(pixels) > 1 else ""
+        parts.append(f"{_name(pixels[SAME_TRUNK])}, same trunk{also}, {told(pixels[SAME_TRUNK])}")
+    for key in named:
+        if key != SAME_TRUNK:
+            before = "best of pixels: " if best and len(pixels) > 1 else ""
+            parts.append(f"{before}{_name(pixels[key])} {told(pixels[key])}")
+    if NATIVE in timed:
+        parts.append(f"native path {told(timed[NATIVE])}")
+    return "; ".join(parts), ", ".join(_conditions(document, list(shown.values()), some_cold))
 
 
-def _ratio(document: Mapping[str, Any], reference: str) -> tuple[str, str]:
-    ours, theirs = document["methods"][SUBJECT], document["methods"][reference]
-    name, other = PATHS[SUBJECT], PATHS[reference]
-    if first_run(ours) != first_run(theirs):
-        cold = name if first_run(ours) else other
-        return f"No ratio of {name} and {other}: only the {cold} was a first run at this size. Compare once more.", ""
-    first, second = ours["total_seconds"], theirs["total_seconds"]
-    factor = f"{max(first, second) / min(first, second):.2g}"
-    words = "equally fast" if factor == "1" else f"{float(factor):g}× {'faster' if first < second else 'slower'}"
+def is_pixel_upscaler(row: Row) -> bool:
+    """Whether the base was decoded first and then enlarged. By its stages, so of a stored comparison, too."""
+    return enlarges_pixels([stage["name"] for stage in row["stages"]])
+
+
+def enlarges_pixels(stages: Sequence[str]) -> bool:
+    """As `is_pixel_upscaler`, by the names of the stages in order."""
+    return "decode" in stages and "upscale" in stages[stages.index("decode") :]
+
+
+def _best_of(pixels: Mapping[str, Row]) -> str | None:
+    """The pixel upscaler with the best PSNR; None where not all were measured."""
+    values = {key: (row["metrics"] or {}).get("psnr") for key, row in pixels.items()}
+    return None if not values or None in values.values() else max(values, key=lambda key: values[key])
+
+
+def _told(row: Row, ours: Row, mark: bool) -> str:
+    """ "12.4 s, -0.9 dB": seconds, and PSNR against LUA's; "first run" where others were not."""
+    words = [seconds(row["total_seconds"])]
+    one, other = ((entry["metrics"] or {}).get("psnr") for entry in (row, ours))
+    if row is not ours and one is not None and other is not None:
+        words.append(f"{one - other:+.1f} dB".replace("-", "−"))
+    return ", ".join(words) + (" (first run)" if mark and first_run(row) else "")
+
+
+def _name(row: Row) -> str:
+    return row["label"].removesuffix(" (pixels)")
+
+
+def _conditions(document: Mapping[str, Any], rows: Sequence[Row], some_cold: bool) -> list[str]:
     conditions = [
         decoder(document["settings"]),
         document["device"],
         DTYPES.get(document["dtype"], document["dtype"]),
-        "first run at this size" if first_run(ours) else "warm",
     ]
-    if not first_run(ours) and any(stage["cold"] for stage in (*ours["stages"], *theirs["stages"])):
-        conditions.append("shared stages as first timed")
-    return f"{name} {seconds(first)}, {other} {seconds(second)}: {words}", ", ".join(conditions)
+    if some_cold:
+        conditions.append("a first run at this size includes one-time set-up: compare once more")
+    else:
+        conditions.append("first run at this size" if first_run(rows[0]) else "warm")
+        if not first_run(rows[0]) and any(stage["cold"] for row in rows for stage in row["stages"]):
+            conditions.append("shared stages as first timed")
+    if sum((row["metrics"] or {}).get("psnr") is not None for row in rows) > 1:
+        conditions.append("dB: PSNR minus that of LUA")
+    return conditions
 
 
 def decoder(settings: Mapping[str, Any]) -> str:
@@ -88,7 +132,8 @@ def best(rows: Mapping[str, Row], name: str) -> float | None:
         for key, row in rows.items()
         if not (key in METHODS and METHODS[key].needs_truth) and (value := (row["metrics"] or {}).get(name)) is not None
     ]
-    return BEST[name](values) if name in BEST and len(values) > 1 else None
+    better = METRICS[name].better
+    return better(values) if better and len(values) > 1 else None
 
 
 def no_metrics(document: Mapping[str, Any]) -> str:
@@ -98,4 +143,4 @@ def no_metrics(document: Mapping[str, Any]) -> str:
     may_come = kind == "photo" and TRUTH in ran
     if not ran or may_come or any(row["metrics"] for row in rows.values()):
         return ""
-    return f"No PSNR, SSIM or colour shift: {NO_TRUTH.get(kind, NO_TRUTH['photo'])}."
+    return f"No measure of quality: {NO_TRUTH.get(kind, NO_TRUTH['photo'])}."

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lua_demo.catalog.methods import methods_of
+from lua_demo.report.measures import METRICS, format_metric
 from lua_demo.request.settings import to_settings
 from lua_demo.schema import Environment, Progress, Request, Result
 
@@ -20,19 +21,6 @@ METADATA_KEY = "lua_demo"
 
 PAIR = ("swinir", "lua")
 """What a viewer shows on the left and on the right until its reader chooses."""
-
-# Metric -> (name for people with its unit, format).
-METRICS = {
-    "psnr": ("PSNR dB", "{:.2f}"),
-    "ssim": ("SSIM", "{:.4f}"),
-    "ms_ssim": ("MS-SSIM", "{:.4f}"),
-    "vif": ("VIF", "{:.4f}"),
-    "colour_shift": ("colour shift dE", "{:.2f}"),
-    "colour_drift": ("dE from base", "{:.2f}"),
-    "sharpness": ("sharpness", "{:.3f}"),
-    "grid": ("grid", "{:.3f}"),
-    "border": ("border", "{:.3f}"),
-}
 
 
 def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -134,7 +122,7 @@ def _detail(row: dict[str, Any]) -> str:
 def to_markdown(results: Sequence[Result], environment: Environment) -> str:
     """A table with one line per method, then notes, then the machine."""
     names = [name for name in METRICS if any(name in (result.metrics or {}) for result in results)]
-    table = [["method", "size", "stages (s)", "total s", "peak MiB", *(METRICS[name][0] for name in names)]]
+    table = [["method", "size", "stages (s)", "total s", "peak MiB", *(METRICS[name].head for name in names)]]
     remarks = []
     for result, row in zip(results, rows(results), strict=True):
         if result.skipped:
@@ -158,10 +146,6 @@ def machine(environment: Environment) -> str:
     """Device, dtype and weights in one line."""
     weights = "; ".join(environment.weights.values()) or "none"
     return f"{environment.device}, {environment.dtype}; weights: {weights}"
-
-
-def format_metric(name: str, value: float | None) -> str:
-    return "-" if value is None else METRICS[name][1].format(value)
 
 
 def markdown_table(table: Sequence[Sequence[str]]) -> str:

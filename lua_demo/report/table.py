@@ -12,7 +12,7 @@ from lua_demo.report.timing import STAGES, merge
 from lua_demo.schema import Request
 
 BEFORE = ("item", "source", "seed", "scale", "method", "width", "height")
-MEASURED = ("psnr", "ssim", "ms_ssim", "colour_shift")
+MEASURED = ("psnr", "ssim", "ms_ssim", "flip", "lpips", "colour_shift")
 AFTER = ("total_s", "peak_mib", *MEASURED, "file", "skipped", "error")
 
 

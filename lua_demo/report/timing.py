@@ -1,4 +1,4 @@
-"""Where the seconds went, and how close each picture came: claims, bars and a table, as HTML (`timing.html`).
+"""Where the seconds went, and how close each picture came: a claim, bars, a table and a plot, as HTML (`timing.html`).
 
 They are drawn from the document of a comparison (`report.to_json`), so a stored one looks like one that just ran. A
 `Row` is a method's entry in it.
@@ -11,7 +11,8 @@ from typing import Any
 
 from lua_demo.report import claims
 from lua_demo.report.html import render
-from lua_demo.report.records import METRICS, format_metric
+from lua_demo.report.measures import DISAGREE, METRICS, NO_LPIPS, format_metric
+from lua_demo.report.scatter import dots_of, scatter
 from lua_demo.schema import Span
 
 Row = Mapping[str, Any]
@@ -58,9 +59,10 @@ def metric_column(rows: Mapping[str, Row], name: str) -> dict[str, Any]:
     """A column of the table: its values as text by method, the best of them, and which way is better."""
     best = claims.best(rows, name)
     values = {key: (row["metrics"] or {}).get(name) for key, row in rows.items()}
-    arrow, better = {max: ("↑", "higher is better"), min: ("↓", "lower is better")}.get(claims.BEST.get(name), ("", ""))
+    arrow, better = {max: ("↑", "higher is better"), min: ("↓", "lower is better")}.get(METRICS[name].better, ("", ""))
     return {
-        "head": METRICS[name][0],
+        "head": METRICS[name].head,
+        "means": METRICS[name].means,
         "arrow": arrow,
         "better": better,
         "cells": {key: None if value is None else format_metric(name, value) for key, value in values.items()},
@@ -75,7 +77,7 @@ def remarks(rows: Sequence[Row], *more: str) -> list[str]:
 
 
 def timing_html(document: Mapping[str, Any], maps: bool = True) -> str:
-    """Speed, bars on one scale, table, remarks and the machine they were measured on; empty without results.
+    """Claim, bars on one scale, table, plot, remarks and the machine they were measured on; empty without results.
 
     `maps`: beside a page's viewer that can show the error maps which the table offers.
     """
@@ -88,7 +90,8 @@ def timing_html(document: Mapping[str, Any], maps: bool = True) -> str:
     return render(
         "timing.html",
         rows=ran,
-        speed=claims.speed(document),
+        headline=claims.headline(document),
+        plot=scatter({"PSNR, dB": dots_of(document)}),
         stages=stage_names(shown),
         known=STAGES,
         legend=[
@@ -96,7 +99,11 @@ def timing_html(document: Mapping[str, Any], maps: bool = True) -> str:
             for name, words in (("shared", SHARED), ("cold", COLD))
             if any(stage[name] for row in shown for stage in row["stages"])
         ],
-        metrics=[metric_column(ran, name) for name in METRICS if any(name in (row["metrics"] or {}) for row in shown)],
+        metrics={
+            name: metric_column(ran, name) for name in METRICS if any(name in (row["metrics"] or {}) for row in shown)
+        },
+        disagree=DISAGREE,
+        no_lpips=NO_LPIPS,
         maps={key for key, row in ran.items() if maps and claims.TRUTH in ran and row["metrics"]},
         remarks=remarks(list(rows.values()), claims.no_metrics(document)),
         device=document["device"],

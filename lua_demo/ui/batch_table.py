@@ -9,7 +9,7 @@ from typing import Any
 
 from lua_demo.catalog.methods import methods_of
 from lua_demo.report.html import render
-from lua_demo.report.records import format_metric
+from lua_demo.report.measures import format_metric
 from lua_demo.runs.batch import Item, Outcome
 
 

@@ -152,12 +152,13 @@ def test_share_of_the_way_from_latent_to_picture_in_a_base():
     assert networks.flux_step(flux, 64)().shape == (1, 16, 64)
     stages = {"2048 published LUA": 1.0, "2048 published KL 2048": 2.0}
     stages |= {"4096 published LUA": 3.0, "4096 published KL 4096": 9.0}
-    timings, values = {f"1024->{name}": Timing([seconds]) for name, seconds in stages.items()}, {}
-    gpu._base(values, timings, flux)
-    small, large = (28 * timings[f"FLUX.1-dev step {side}"].seconds for side in (1024, 2048))
-    assert values["G15"][0] == pytest.approx(100 * 3 / (small + 3))
-    assert values["G15b"][0] == pytest.approx(100 * 12 / (small + 12))
-    assert values["G16"][0] == pytest.approx((large + 2) / (small + 3))
+    sheet = gpu.Sheet(CPU_DEVICE, LIMIT, lambda row: None)
+    sheet.timings = {f"1024->{name}": Timing([seconds]) for name, seconds in stages.items()}
+    gpu._base(sheet, flux)
+    small, large = (28 * sheet.timings[f"FLUX.1-dev step {side}"].seconds for side in (1024, 2048))
+    assert sheet.rows["G15"].value == pytest.approx(100 * 3 / (small + 3))
+    assert sheet.rows["G15b"].value == pytest.approx(100 * 12 / (small + 12))
+    assert sheet.rows["G16"].value == pytest.approx((large + 2) / (small + 3))
 
 
 def test_scale_plot_and_json(tmp_path, monkeypatch, capsys):

@@ -109,7 +109,7 @@ def test_a_second_forward_builds_nothing_and_stays_in_its_budget():
     network = accelerate(noisy(LUA(**ODD_HEADS)))
     blocks, x = 4, torch.rand(1, 16, 15, 21)
     windows.layout.cache_clear()
-    windows._reflection.cache_clear()
+    windows.reflection.cache_clear()
     with torch.no_grad():
         with Watched() as first:
             network(x, 2)

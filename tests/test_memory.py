@@ -42,6 +42,7 @@ from lua_demo.schema import Result, UserError
         ("flux1-dev", 80, 128, RESIDENT),
         ("flux1-dev", 32, 128, MODEL_OFFLOAD),
         ("flux1-dev", 32, 28, DROP_ENCODERS),  # not all weights fit into the memory beside the device
+        ("flux1-dev", 80, 8, RESIDENT),  # nor here, but they are read straight onto the device
         ("flux1-dev", 16, 64, SEQUENTIAL_OFFLOAD),
         ("flux1-dev", 16, 16, None),
         ("sdxl", 12, 32, RESIDENT),
@@ -85,12 +86,22 @@ def test_more_memory_never_makes_it_slower():
 
 def test_a_step_down_asks_less_of_the_device():
     needed = Need(encoders=9 * GIB, denoiser=22 * GIB, vae=GIB, working=2 * GIB)
-    plan, seen = RESIDENT, [RESIDENT]
-    while plan := slower(plan, needed, shared=False):
-        assert plan.device(needed) < seen[-1].device(needed)
-        seen.append(plan)
-    assert seen == [RESIDENT, MODEL_OFFLOAD, SEQUENTIAL_OFFLOAD]
-    assert slower(RESIDENT, needed, shared=True) is DROP_ENCODERS and slower(DROP_ENCODERS, needed, shared=True) is None
+    assert slower(RESIDENT, needed, 64 * GIB) == (MODEL_OFFLOAD, DROP_ENCODERS, SEQUENTIAL_OFFLOAD)
+    assert slower(MODEL_OFFLOAD, needed, 64 * GIB) == (SEQUENTIAL_OFFLOAD,)
+    assert slower(SEQUENTIAL_OFFLOAD, needed, 64 * GIB) == ()
+    assert slower(RESIDENT, needed, 16 * GIB) == (DROP_ENCODERS,), "offloading would not fit into the memory beside it"
+    assert slower(RESIDENT, needed, None) == (DROP_ENCODERS,) and slower(DROP_ENCODERS, needed, None) == ()
+
+
+def test_a_refusal_names_what_there_is_too_little_of():
+    needed = need(BASES["flux2-dev"], 1024, 1024)
+    few, many = (
+        memory.refusal("FLUX.2", needed, 2 * GIB, 256 * GIB),
+        memory.refusal("FLUX.2", needed, 24 * GIB, 48 * GIB),
+    )
+    assert "on the device here, of which 2.0 GiB are free" in few and "beside" not in few
+    assert "115.4 GiB of the machine's memory beside the device, of which 48.0 GiB are free" in many
+    assert "on the device here" in memory.refusal("FLUX.2", needed, 24 * GIB, None)
 
 
 def test_a_larger_picture_and_wider_weights_need_more():

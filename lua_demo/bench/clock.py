@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from statistics import median
 
 import torch
 
+from lua_demo.machine.memory import give_back, is_out_of_memory
 from lua_demo.machine.timing import measure
 
 
@@ -42,20 +44,57 @@ class Timing:
 
 
 def interleaved(
-    variants: Mapping[str, Callable[[], object]], rounds: int, device: torch.device, warm_up: int = 1
+    variants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    warm_up: int = 1,
+    failed: dict[str, str] | None = None,
 ) -> dict[str, Timing]:
-    """Time `variants` in turn: per round A, B, ..., A, B, ...; on CUDA by its events."""
+    """Time `variants` in turn: per round A, B, ..., A, B, ...; on CUDA by its events.
+
+    Args:
+        failed: gets the reason of every variant that raised, which is then left out; None: the error is raised.
+    """
     result = {name: Timing() for name in variants}
-    for run in variants.values():
+    running = dict(variants)
+
+    def go(name: str, work: Callable[[], object]) -> None:
+        if failed is None:
+            work()
+        elif why := failure(work, device):
+            failed[name] = why
+            del running[name], result[name]
+
+    on_device = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+    with on_device:  # its events and streams are those of the current device
         for _ in range(warm_up):
-            run()
-    for _ in range(2 * rounds):
-        for name, run in variants.items():
-            with measure(device) as measured:
-                seconds = _by_events(run) if device.type == "cuda" else _by_clock(run)
-            result[name].samples.append(seconds)
-            result[name].peak_bytes = max(result[name].peak_bytes, measured.peak_bytes)
+            for name, run in list(running.items()):
+                go(name, run)
+        for _ in range(2 * rounds):
+            for name, run in list(running.items()):
+                go(name, lambda name=name, run=run: _sample(result[name], run, device))
     return result
+
+
+def failure(work: Callable[[], object], device: torch.device) -> str:
+    """Run `work`; why it failed, in a line, with its memory given back; empty where it did not fail."""
+    try:
+        work()
+        return ""
+    except Exception as error:  # whatever it is, the other rows are worth having
+        if is_out_of_memory(error):
+            why = "out of memory"
+        else:
+            why = f"failed: {type(error).__name__}: {next(iter(str(error).splitlines()), '')[:120]}"
+    give_back(device)  # once the error, whose traceback holds tensors, is gone
+    return why
+
+
+def _sample(timing: Timing, run: Callable[[], object], device: torch.device) -> None:
+    with measure(device) as measured:
+        seconds = _by_events(run) if device.type == "cuda" else _by_clock(run)
+    timing.samples.append(seconds)
+    timing.peak_bytes = max(timing.peak_bytes, measured.peak_bytes)
 
 
 def _by_clock(run: Callable[[], object]) -> float:

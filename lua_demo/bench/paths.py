@@ -50,9 +50,21 @@ def plan(device: torch.device, full: bool) -> list[tuple[tuple[str, ...], int, i
 
 @torch.no_grad()
 def measure(
-    device: torch.device, dtype: torch.dtype, base: int, scale: int, decoders: tuple[str, ...], pair: str, rounds: int
+    device: torch.device,
+    dtype: torch.dtype,
+    base: int,
+    scale: int,
+    decoders: tuple[str, ...],
+    pair: str,
+    rounds: int,
+    failed: dict[str, str] | None = None,
 ) -> tuple[list[Path], dict[str, Timing]]:
-    """The paths of `decoders`, and the timings of all stages. `pair`: "shipped", or "published": LUA and SwinIR-M."""
+    """The paths of `decoders`, and the timings of all stages by the names of `stages_of`.
+
+    Args:
+        pair: "shipped", or "published": LUA and SwinIR-M.
+        failed: as in `interleaved`; a path with a stage that failed is left out.
+    """
     target = base * scale
     upscaler = networks.lua("shipped" if pair == "shipped" else "full").to(device)
     lua = Fast(upscaler, dtype, None)
@@ -69,15 +81,22 @@ def measure(
         for size in (base, target):
             x = drawn(network.latent_channels, size)
             stages[f"{name} {size}"] = lambda network=network, x=x: network.decode(x)
-    found = interleaved(stages, rounds, device)
-    seconds = {name: timing.seconds for name, timing in found.items()}
-    paths = [
-        Path(
-            name, pair, base, target,
-            lua=seconds["LUA"] + seconds[f"{name} {target}"],
-            pixels=seconds[f"{name} {base}"] + seconds["SwinIR"],
-            native=seconds[f"{name} {target}"],
-        )
-        for name in decoders
-    ]  # fmt: skip
-    return paths, {f"{base}->{target} {pair} {name}": timing for name, timing in found.items()}
+    named = {_named(name, base, scale, pair): run for name, run in stages.items()}
+    found = interleaved(named, rounds, device, failed=failed)
+    result = []
+    for name in decoders:
+        wanted = stages_of(name, base, scale, pair)
+        if all(stage in found for stage in wanted):
+            upscale, large, small, pixels = (found[stage].seconds for stage in wanted)
+            result.append(Path(name, pair, base, target, lua=upscale + large, pixels=small + pixels, native=large))
+    return result, found
+
+
+def stages_of(decoder: str, base: int, scale: int, pair: str) -> list[str]:
+    """The names of what is timed for a path: LUA, decode at the target size, decode at the base size, SwinIR."""
+    stages = "LUA", f"{decoder} {base * scale}", f"{decoder} {base}", "SwinIR"
+    return [_named(stage, base, scale, pair) for stage in stages]
+
+
+def _named(stage: str, base: int, scale: int, pair: str) -> str:
+    return f"{base}->{base * scale} {pair} {stage}"

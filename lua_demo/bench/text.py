@@ -28,6 +28,12 @@ def of_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
     )
 
 
+def of_row(row: Row) -> str:
+    """One line, as soon as the row is there."""
+    value = "" if row.value is None else f" {row.value:.2f}{row.goal.unit}"
+    return f"{row.key} {row.goal.what}:{value} {row.verdict}{f' ({row.note})' if row.note else ''}"
+
+
 def of_rows(rows: Sequence[Row]) -> str:
     def bound(row: Row, value: float | None) -> str:
         return "" if value is None else f"{'<=' if row.goal.most else '>='} {value:g}{row.goal.unit}"

@@ -63,21 +63,23 @@ def main(argv: Sequence[str]) -> int:
                 out.parent.mkdir(parents=True, exist_ok=True)
                 out.open("a").close()
     print(f"{' · '.join(str(value) for value in document['machine'].values())}\n", flush=True)
-    if args.app:
-        measured = app.measure(args.device, args.dtype)
-        print(text.of_app(measured))
-        document["app"] = asdict(measured)
-    elif args.rehearse:
-        document["rehearsals"] = _rehearse(args, device, dtype)
-    elif args.scale_plot:
-        document["scale"] = _plot(args, device, dtype)
-    else:
-        document |= _compare(device, dtype, args.full)
-    document["seconds"] = time.perf_counter() - start
-    print(f"\n{document['seconds']:.0f} s")
-    if args.json:
-        with writing(args.json):
-            args.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    try:
+        if args.app:
+            measured = app.measure(args.device, args.dtype)
+            print(text.of_app(measured))
+            document["app"] = asdict(measured)
+        elif args.rehearse:
+            _rehearse(args, device, dtype, document)
+        elif args.scale_plot:
+            document["scale"] = _plot(args, device, dtype)
+        else:
+            _compare(device, dtype, args.full, document)
+    finally:  # what was measured before an interruption is kept
+        document["seconds"] = time.perf_counter() - start
+        print(f"\n{document['seconds']:.0f} s")
+        if args.json:
+            with writing(args.json):
+                args.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
@@ -109,9 +111,10 @@ def _plot(args: Any, device: torch.device, dtype: torch.dtype) -> dict[str, Any]
     return {"network": name, "by_side": [p.to_json() for p in by_side], "by_batch": [p.to_json() for p in by_batch]}
 
 
-def _rehearse(args: Any, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
-    """What was measured, and for each base that could not be run {"base", "refused"}."""
+def _rehearse(args: Any, device: torch.device, dtype: torch.dtype, document: dict[str, Any]) -> None:
+    """Adds what was measured as "rehearsals", with {"base", "refused"} for each base that could not be run."""
     result: list[dict[str, Any]] = []
+    document["rehearsals"] = result
     rounds = 2 if device.type == "cuda" else 1  # the first one compiles
     for base in ARCHITECTURES if "all" in args.rehearse else dict.fromkeys(args.rehearse):
         sizes = (args.size,) if args.size else rehearsal.sizes_of(BASES[base])
@@ -122,29 +125,37 @@ def _rehearse(args: Any, device: torch.device, dtype: torch.dtype) -> list[dict[
         except UserError as error:
             print(f"{base} was not run: {error}\n", flush=True)
             result.append({"base": base, "refused": str(error)})
-    return result
 
 
-def _compare(device: torch.device, dtype: torch.dtype, full: bool) -> dict[str, Any]:
+def _compare(device: torch.device, dtype: torch.dtype, full: bool, document: dict[str, Any]) -> None:
+    """Adds to `document` what is measured, as soon as it is there; on CUDA a row that fails stays one row."""
     limits: dict[str, Ceiling] = {name: ceilings(device, kind) for name, kind in MEASURED.items()}
+    document["ceilings"] = {name: asdict(limit) for name, limit in limits.items()}
     print(f"{text.of_ceilings(limits)}\n", flush=True)
     on_gpu = device.type == "cuda"
-    measured = gpu.measure(device, limits["bf16"]) if on_gpu else cpu.measure(limits, full)
+    document["rows"] = []
+
+    def tell(row: Row) -> None:
+        document["rows"].append({**asdict(row), "verdict": row.verdict})
+        print(text.of_row(row), flush=True)
+
+    measured = gpu.measure(device, limits["bf16"], tell) if on_gpu else cpu.measure(limits, full)
     elsewhere = [Row(key, goal) for key, goal in (CPU if on_gpu else GPU).items()]
-    print(
-        f"{text.of_timings(measured.timings, measured.work)}\n\n{text.of_rows(measured.rows + elsewhere)}\n", flush=True
-    )
+    rows = measured.rows + elsewhere
+    document["rows"] = [{**asdict(row), "verdict": row.verdict} for row in rows]
+    document["work"] = {name: {"flop": flop, "floor": floor} for name, (flop, floor) in measured.work.items()}
+    document["timings"] = {name: timing.to_json() for name, timing in measured.timings.items()}
+    print(f"\n{text.of_timings(measured.timings, measured.work)}\n\n{text.of_rows(rows)}\n", flush=True)
     found: list[paths.Path] = []
     stages = {}
+    failed: dict[str, str] = {}
     for decoders, base, scale in paths.plan(device, full):
-        more, timings = paths.measure(device, dtype, base, scale, decoders, "shipped", 1)
+        more, timings = paths.measure(device, dtype, base, scale, decoders, "shipped", 1, failed)
         found += more
         stages |= timings
+        document["timings"] |= {name: timing.to_json() for name, timing in timings.items()}
+    document["paths"] = [path.to_json() for path in found]
+    document["failed"] = failed
     print(f"{text.of_timings(stages, {})}\n\n{text.of_paths(found)}")
-    return {
-        "ceilings": {name: asdict(limit) for name, limit in limits.items()},
-        "rows": [{**asdict(row), "verdict": row.verdict} for row in measured.rows + elsewhere],
-        "timings": {name: timing.to_json() for name, timing in (measured.timings | stages).items()},
-        "work": {name: {"flop": flop, "floor": floor} for name, (flop, floor) in measured.work.items()},
-        "paths": [path.to_json() for path in found],
-    }
+    for name, why in failed.items():
+        print(f"{name}: {why}")

@@ -64,7 +64,12 @@ class Plan:
     host: Callable[[Need], int]
 
 
-RESIDENT = Plan("resident", "all weights stay on the device", lambda n: n.weights + n.working, lambda n: n.weights)
+def _streamed(_: Need) -> int:
+    return round(STREAMED_GIB * GIB)
+
+
+# What stays on the device is read straight onto it where the memory beside it is short.
+RESIDENT = Plan("resident", "all weights stay on the device", lambda n: n.weights + n.working, _streamed)
 MODEL_OFFLOAD = Plan(
     "model-offload",
     "model offload: one of text encoders, denoiser and autoencoder on the device at a time",
@@ -75,12 +80,12 @@ DROP_ENCODERS = Plan(
     "drop-encoders",
     "the text encoders are dropped once the prompt is encoded, and loaded again for the next prompt",
     lambda n: max(n.encoders, n.denoiser + n.vae) + n.working,
-    lambda n: max(n.encoders, n.denoiser + n.vae),
+    _streamed,
 )
 SEQUENTIAL_OFFLOAD = Plan(
     "sequential-offload",
     "sequential offload: layer by layer on the device, slow",
-    lambda n: round(STREAMED_GIB * GIB) + n.working,
+    lambda n: _streamed(n) + n.working,
     lambda n: n.weights,
 )
 PLANS = (RESIDENT, MODEL_OFFLOAD, DROP_ENCODERS, SEQUENTIAL_OFFLOAD)
@@ -112,23 +117,34 @@ def fitting(needed: Need, device_bytes: int, host_bytes: int | None) -> tuple[Pl
     )
 
 
-def slower(plan: Plan, needed: Need, shared: bool) -> Plan | None:
-    """The fastest plan that asks less of the device than `plan`; None where there is none.
+def slower(plan: Plan, needed: Need, host_bytes: int | None) -> tuple[Plan, ...]:
+    """The plans that ask less of the device than `plan` and fit into the memory beside it, fastest first.
 
-    `shared`: the device has no memory of its own, as above.
+    `host_bytes`: as in `fitting`.
     """
-    order = (DROP_ENCODERS,) if shared else PLANS
-    return next((other for other in order if other.device(needed) < plan.device(needed)), None)
+    if host_bytes is None:
+        return tuple(other for other in (DROP_ENCODERS,) if other.device(needed) < plan.device(needed))
+    return tuple(
+        other
+        for other in PLANS
+        if other.device(needed) < plan.device(needed) and other.host(needed) * MARGIN <= host_bytes
+    )
 
 
 def refusal(label: str, needed: Need, device_bytes: int, host_bytes: int | None) -> str:
-    """Why nothing fits."""
+    """Why nothing fits: what there is too little of, the device's memory or the machine's beside it."""
     plans = (DROP_ENCODERS,) if host_bytes is None else (SEQUENTIAL_OFFLOAD, DROP_ENCODERS)
-    least = min(plan.device(needed) for plan in plans)
-    beside = "" if host_bytes is None else f", with {host_bytes / GIB:.1f} GiB of memory beside it"
+    least = min(plan.device(needed) for plan in plans) * MARGIN
+    on_device = (
+        f"{label} needs at least {least / GIB:.1f} GiB on the device here, of which {device_bytes / GIB:.1f} GiB are "
+        "free"
+    )
+    if least > device_bytes or host_bytes is None:
+        return on_device
+    beside = min(plan.host(needed) for plan in PLANS if plan.device(needed) * MARGIN <= device_bytes) * MARGIN
     return (
-        f"{label} needs at least {least * MARGIN / GIB:.1f} GiB on the device here, of which "
-        f"{device_bytes / GIB:.1f} GiB are free{beside}"
+        f"{label} needs at least {beside / GIB:.1f} GiB of the machine's memory beside the device, of which "
+        f"{host_bytes / GIB:.1f} GiB are free: the {device_bytes / GIB:.1f} GiB of the device do not hold its weights"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,20 +72,20 @@ class BaseModel:
         fitting = self.plans(size)
         if not fitting:
             raise UserError(self.refusal(size))
-        if self.plan not in fitting:
-            self._use(fitting[0])
+        if self.plan not in fitting and not self._use_first(fitting):
+            raise UserError(
+                f"{self.row.label} ran out of memory on {self.device} while it was loaded, in all "
+                f"{len(fitting)} ways that seemed to fit; end what else uses the device, or choose another base"
+            )
 
     def step_down(self, size: tuple[int, int]) -> bool:
         """After an out-of-memory: give back everything and use the next plan that asks less. False where there is none.
 
         What the text encoders made of the prompt is kept.
         """
-        shared = memory.host_bytes(self.device) is None
-        slower = memory.slower(self.plan, self.need(size), shared)
-        if slower is None:
-            return False
-        self._use(slower)
-        return True
+        host, beside = memory.host_bytes(self.device), self._held()[1]
+        plans = memory.slower(self.plan, self.need(size), None if host is None else host + beside)
+        return self._use_first(plans)
 
     def release(self) -> None:
         """Give back the memory of all weights; they are loaded again when they are needed."""
@@ -100,7 +101,12 @@ class BaseModel:
             given = self._text(prompt, guidance > 1)
             if self._pipeline is None:
                 self._load_for(DROP_ENCODERS, encoders=False)
-            return sample(self._pipeline, self.family, given, size, steps, guidance, *rest)
+            try:
+                return sample(self._pipeline, self.family, given, size, steps, guidance, *rest)
+            except BaseException:
+                # A pipeline takes its networks off the device at its own end; a stop or an error comes before that.
+                self._pipeline.maybe_free_model_hooks()
+                raise
 
     def _text(self, prompt: str, guided: bool) -> dict[str, Any]:
         if self._encoded is None or self._encoded[0] != (prompt, guided):
@@ -112,6 +118,18 @@ class BaseModel:
                 self._pipeline = None
                 give_back(self.device)
         return self._encoded[1]
+
+    def _use_first(self, plans: Sequence[Plan]) -> bool:
+        """Place it by the first of `plans` that loading does not run out of memory with; False where all do."""
+        for plan in plans:
+            try:
+                self._use(plan)
+                return True
+            except (RuntimeError, MemoryError) as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+            give_back(self.device)  # here, where the error and its traceback no longer hold tensors
+        return False
 
     def _use(self, plan: Plan) -> None:
         self.release()
@@ -127,7 +145,12 @@ class BaseModel:
         texts = [name for name in index if name.startswith("text_encoder")]
         without = {None: [], True: [self.family.denoiser, "vae"], False: texts}[encoders]
         with torch.inference_mode(False):
-            pipeline = self._from_pretrained({name: None for name in (*without, *self.family.without)})
+            changes = {name: None for name in (*without, *self.family.without)}
+            if plan in (RESIDENT, DROP_ENCODERS) and self._host_is_short():
+                with torch.cuda.device(self.device):
+                    pipeline = self._from_pretrained({**changes, "device_map": "cuda"})
+            else:
+                pipeline = self._from_pretrained(changes)
             if plan in (RESIDENT, DROP_ENCODERS):
                 pipeline.to(self.device)
             elif plan is MODEL_OFFLOAD:
@@ -136,7 +159,15 @@ class BaseModel:
                 pipeline.enable_sequential_cpu_offload(device=self.device)
         self._pipeline = pipeline
 
-    def _from_pretrained(self, changes: dict[str, None]) -> Any:
+    def _host_is_short(self) -> bool:
+        """Whether the weights would not fit into the memory beside the device, and must be read straight onto it.
+
+        Elsewhere they are not: ZeroGPU's emulation of CUDA in the main process takes only what is moved there.
+        """
+        beside = memory.host_bytes(self.device)
+        return beside is not None and self.need((512, 512)).weights * memory.MARGIN > beside
+
+    def _from_pretrained(self, changes: dict[str, Any]) -> Any:
         import diffusers  # noqa: PLC0415  takes seconds
 
         kind = getattr(diffusers, self.family.pipeline)

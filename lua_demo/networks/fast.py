@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -13,6 +14,10 @@ from lua_demo.networks.windows import WindowAttention, bands
 
 HEAD_MULTIPLE = 8
 """The fused attention kernels of GPUs with a bias take no other head width in bf16; 30 would fall to the slow one."""
+
+RECOMPILES = 128
+"""How often the block may be compiled anew, in one process: once for each width, count of heads and of window sizes,
+shape and autograd mode. dynamo's own limit of 8 is used up by a LUA at two sizes."""
 
 
 def accelerate(network: SwinUpscaler, dtype: torch.dtype | None = None, compiled: bool | None = None) -> SwinUpscaler:
@@ -41,7 +46,15 @@ def accelerate(network: SwinUpscaler, dtype: torch.dtype | None = None, compiled
         for layer in fast.layers:
             for block in layer.residual_group["blocks"]:
                 block.compile(fullgraph=True)
+        fast.register_forward_pre_hook(_allow_recompiles)
     return fast
+
+
+def _allow_recompiles(*_: object) -> None:
+    """Before a forward, as dynamo keeps its settings per thread."""
+    config = torch._dynamo.config
+    if config.recompile_limit < RECOMPILES:
+        config.recompile_limit = RECOMPILES
 
 
 @torch.no_grad()
@@ -78,6 +91,16 @@ def freeze_biases(attention: WindowAttention, shifts: set[int]) -> None:
             attention.register_buffer(f"bias_{rows}x{columns}", kept, persistent=False)
 
 
+@dataclass(frozen=True)
+class Recording:
+    """A CUDA graph with all that it reads and writes. `indices`: of `SwinUpscaler.indices`."""
+
+    graph: torch.cuda.CUDAGraph
+    held: torch.Tensor
+    out: torch.Tensor
+    indices: tuple[object, ...]
+
+
 class Graph:
     """A CUDA graph of `network` for each size and scale: one launch instead of hundreds. Results are copies.
 
@@ -88,7 +111,8 @@ class Graph:
     def __init__(self, network: SwinUpscaler):
         if not next(network.parameters()).is_cuda:
             raise ValueError("CUDA graphs need a network on CUDA: move it there first")
-        self.network, self.recorded = network, {}
+        self.network = network
+        self.recorded: dict[tuple[tuple[int, ...], torch.dtype, int], Recording] = {}
 
     @torch.inference_mode()
     def __call__(self, x: torch.Tensor, scale: int) -> torch.Tensor:
@@ -96,20 +120,21 @@ class Graph:
         key = (tuple(x.shape), x.dtype, scale)
         if key not in self.recorded:
             self.recorded[key] = self._record(x, scale)
-        graph, held, out = self.recorded[key]
-        held.copy_(x)
-        graph.replay()
-        return out.clone()
+        recording = self.recorded[key]
+        recording.held.copy_(x)
+        recording.graph.replay()
+        return recording.out.clone()
 
-    def _record(self, x: torch.Tensor, scale: int) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]:
+    def _record(self, x: torch.Tensor, scale: int) -> Recording:
         held = x.clone()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # warm-up: kernels are chosen and compiled, layouts are made
-            for _ in range(3):
-                self.network(held, scale)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            out = self.network(held, scale)
-        return graph, held, out
+        with torch.cuda.device(x.device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # warm-up: kernels are chosen and compiled, layouts are made
+                for _ in range(3):
+                    self.network(held, scale)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                out = self.network(held, scale)
+        return Recording(graph, held, out, self.network.indices(held))

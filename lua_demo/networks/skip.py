@@ -20,8 +20,8 @@ def least_squares(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tenso
         patches = torch.cat([patches, torch.ones_like(patches[:, :1])], dim=1).movedim(1, -1).flatten(0, -2)
         wanted = target.double().movedim(1, -1).flatten(0, -2)
         moments, products = moments + patches.T @ patches, products + patches.T @ wanted
-    ridge = 1e-6 * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
-    solution = torch.linalg.solve(moments + ridge.to(moments.device), products).T.float()
+    ridge = 1e-6 * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype, device=moments.device)
+    solution = torch.linalg.solve(moments + ridge, products).T.float()
     return solution[:, :-1].unflatten(1, (-1, 3, 3)), solution[:, -1]
 
 

@@ -18,7 +18,16 @@ from lua_demo.networks.cnn import ConvBlock
 from lua_demo.networks.linear import Linear
 from lua_demo.networks.skip import LinearSkip
 from lua_demo.networks.strips import strips
-from lua_demo.networks.windows import RASTER, Group, Layout, Piece, WindowAttention, layout, pad_by_reflection
+from lua_demo.networks.windows import (
+    RASTER,
+    Group,
+    Layout,
+    Piece,
+    WindowAttention,
+    layout,
+    pad_by_reflection,
+    reflection,
+)
 from lua_demo.schema import UserError
 
 CACHED_TOKENS = 4096
@@ -229,11 +238,24 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         """B x in_chans x H x W, sides multiples of window x unshuffle -> features of each position."""
         shallow = self.stem(self.conv_first(F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x))
         tokens = self.patch_embed(shallow.permute(0, 2, 3, 1).contiguous())
-        most = CACHED_TOKENS if x.device.type == "cpu" and not torch.is_grad_enabled() else None
-        windows = layout(*tokens.shape[:3], self.window_size, self.shift, tokens.device, most)
+        windows = self._layout(*tokens.shape[:3], tokens.device)
         for layer in self.layers:
             tokens = layer(tokens, windows)
         return self.conv_after_body(self.norm(tokens).permute(0, 3, 1, 2)) + shallow
+
+    def _layout(self, batch: int, height: int, width: int, device: torch.device) -> Layout:
+        most = CACHED_TOKENS if device.type == "cpu" and not torch.is_grad_enabled() else None
+        return layout(batch, height, width, self.window_size, self.shift, device, most)
+
+    def indices(self, x: Tensor) -> tuple[object, ...]:
+        """What a forward of `x` reads beside weights and buffers: index tensors, as they are kept for its size.
+
+        They are kept for the last sizes only: hold these as long as a CUDA graph of that forward may be replayed.
+        """
+        window, sides = self.window_size, x.shape[-2:]
+        reflections = [reflection(side, window, x.device) for side in sides if side % window]
+        padded = (-(-side // window) * window for side in sides)
+        return self._layout(len(x), *padded, x.device), *reflections
 
     def forward_scales(self, x: Tensor, scales: Iterable[int]) -> dict[int, Tensor]:
         """Several scales from one pass through the trunk: scale -> the same as `forward(x, scale)`."""

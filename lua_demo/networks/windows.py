@@ -154,7 +154,7 @@ def relative_position_index(window: int, rows: int, columns: int, device: torch.
 
 
 @functools.lru_cache(maxsize=16)
-def _reflection(side: int, multiple: int, device: torch.device) -> Tensor:
+def reflection(side: int, multiple: int, device: torch.device) -> Tensor:
     """What stands at each place of a side that was extended to a multiple."""
     with torch.inference_mode(False):
         period = max(2 * (side - 1), 1)
@@ -169,7 +169,7 @@ def pad_by_reflection(x: Tensor, multiple: int) -> Tensor:
     """
     for dim in (-2, -1):
         if x.shape[dim] % multiple:
-            x = x.index_select(dim, _reflection(x.shape[dim], multiple, x.device))
+            x = x.index_select(dim, reflection(x.shape[dim], multiple, x.device))
     return x
 
 

@@ -216,12 +216,12 @@ class GeneratorTask:
         """The example prompts, two seeds each, at the size of the current stage."""
         pipeline = EmbeddedPipeline(model.text_encoder, model.transformer, self.scheduler, model.detail)
         pipeline.set_progress_bar_config(disable=True)
-        autoencoder: Autoencoder = self.corpus.autoencoder
+        autoencoder: Autoencoder = self.corpus.autoencoder.to(model.transformer.device)
         rows = []
         for seed in range(2):
             generator = torch.Generator().manual_seed(seed)
             latents = pipeline(list(EXAMPLES), self.shown, self.shown, STEPS, GUIDANCE, generator).images
-            rows.append(torch.cat([autoencoder.decode(latent[None].float().cpu()) for latent in latents], dim=-1))
+            rows.append(torch.cat([autoencoder.decode(latent[None].float()).cpu() for latent in latents], dim=-1))
         sheet = torch.cat(rows, dim=-2)[0].clamp(0, 1)
         return (sheet * 255).round().byte().permute(1, 2, 0).numpy()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_blocks_of_many_sizes_widths_and_modes_are_all_compiled(compiles):
     for network in (LUA(**TOY), SwinIR(**{**TOY, "embed_dim": 12, "scales": (2,)})):
         quick = fast.accelerate(network.eval(), compiled=True)
         for mode in (torch.no_grad, torch.inference_mode):
-            for side in (8, 16, 4):
+            for side in (8, 12):
                 with mode():
                     assert quick(torch.rand(1, network.in_chans, side, side), 2).shape[-1] == 2 * side
     assert len(compiles) > 8
@@ -94,7 +95,8 @@ def test_a_graph_holds_all_indices_that_it_reads():
         assert read.indices and read.indices.keys() <= kept
 
 
-def test_the_sample_sheet_is_decoded_where_the_denoiser_is(tmp_path):
+def test_the_sample_sheet_is_decoded_where_the_denoiser_is(tmp_path, monkeypatch):
+    from lua_demo.models.embedded import EmbeddedPipeline
     from lua_demo.scenes.corpus import write_corpus
     from lua_demo.train.generator import Corpus, GeneratorTask
 
@@ -103,6 +105,8 @@ def test_the_sample_sheet_is_decoded_where_the_denoiser_is(tmp_path):
     task = GeneratorTask(Corpus(tmp_path / "corpus", tmp_path / "autoencoder", tmp_path), width=32, depth=2, heads=2,
                          fine=8, base_side=2)  # fmt: skip
     task.model.to(META)
+    sampled = torch.zeros(1, task.corpus.autoencoder.latent_channels, 8, 8, device=META)
+    monkeypatch.setattr(EmbeddedPipeline, "__call__", lambda *_: SimpleNamespace(images=sampled))
     seen = []
     task.corpus.autoencoder.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].device))
     with pytest.raises(NotImplementedError, match="meta tensor"):  # as there is no picture to fetch from it

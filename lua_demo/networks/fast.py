@@ -16,8 +16,8 @@ HEAD_MULTIPLE = 8
 """The fused attention kernels of GPUs with a bias take no other head width in bf16; 30 would fall to the slow one."""
 
 RECOMPILES = 128
-"""How often the block may be compiled anew, in one process: once for each width, count of heads and of window sizes,
-shape and autograd mode. dynamo's own limit of 8 is used up by a LUA at two sizes."""
+"""How often the block may be compiled anew, in one process: once for each width, count of heads, shape and mode,
+with and without shift. dynamo's own limit of 8 is used up by a LUA at two sizes."""
 
 
 def accelerate(network: SwinUpscaler, dtype: torch.dtype | None = None, compiled: bool | None = None) -> SwinUpscaler:
@@ -45,7 +45,8 @@ def accelerate(network: SwinUpscaler, dtype: torch.dtype | None = None, compiled
     if compiled or (compiled is None and next(fast.parameters()).is_cuda):
         for layer in fast.layers:
             for block in layer.residual_group["blocks"]:
-                block.compile(fullgraph=True)
+                # Sizes of windows name what is kept, so that none may become a symbol.
+                block.compile(fullgraph=True, dynamic=False)
         fast.register_forward_pre_hook(_allow_recompiles)
     return fast
 

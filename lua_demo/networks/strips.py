@@ -16,6 +16,9 @@ from torch.nn import functional as F
 ELEMENTS = {"cpu": 2**21, "cuda": 2**30, "mps": 2**28, "meta": 2**30}
 """Of a strip at most, by type of device, where a strip is more than one row."""
 
+STATISTICS = 2**26
+"""Elements of a strip at most whose sums are taken: they are copied to float32 for it, twice, 0.5 GB."""
+
 Filled = Callable[[Tensor], Tensor]
 
 
@@ -34,7 +37,7 @@ def group_norm_silu(x: Tensor, norm: nn.GroupNorm, limit: int) -> Filled:
     batch, channels, height, width = x.shape
     pivot = x[:, :, :1].float().mean(dim=(2, 3), keepdim=True)
     total = squares = torch.zeros(batch, channels, dtype=torch.float64, device=x.device)
-    for top, bottom in strips(height, batch * channels * width, limit):
+    for top, bottom in strips(height, batch * channels * width, min(limit, STATISTICS)):
         y = (x[:, :, top:bottom].float() - pivot).permute(0, 2, 3, 1).flatten(1, 2)
         total = total + y.sum(1)
         squares = squares + y.square_().sum(1)

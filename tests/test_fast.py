@@ -16,9 +16,9 @@ from lua_demo.models.pixel_upscalers import ByScale
 from lua_demo.models.upscalers import Fast, fast
 from lua_demo.models.vaes import VAE
 from lua_demo.models.weights import load_autoencoder
-from lua_demo.networks import windows
+from lua_demo.networks import onednn, windows
 from lua_demo.networks.fast import Graph, accelerate
-from lua_demo.networks.linear import Linear, onednn_takes
+from lua_demo.networks.linear import Linear
 from lua_demo.paths import WEIGHTS_DIR
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -66,11 +66,11 @@ def test_linear_is_the_same_with_and_without_gradients(shape, extra):
     tokens, inputs, outputs = shape
     layer, x = Linear(inputs, outputs), torch.randn(tokens, inputs)
     options = {"nothing": {}, "gelu": {"gelu": True}, "residual": {"residual": torch.randn(tokens, outputs)}}[extra]
-    assert not onednn_takes(x, layer.weight)
+    assert not onednn.takes(x, layer.weight)
     expected = layer(x, **options)
     assert expected.requires_grad
     with torch.no_grad():
-        assert onednn_takes(x, layer.weight) == torch.backends.mkldnn.is_available()
+        assert onednn.takes(x, layer.weight) == torch.backends.mkldnn.is_available()
         torch.testing.assert_close(layer(x, **options), expected.detach(), atol=1e-5, rtol=0)
 
 

@@ -29,7 +29,6 @@ class Base:
         dtype: of its weights on a GPU, a key of `placement.DTYPES`.
         variant: of its files on the hub that are in that dtype, where there are several.
         encoder_gib, denoiser_gib: weights of the text encoders together and of the denoiser, in GiB in that dtype.
-        smallest_gpu: for people.
         step_tflop: (a, b, c) with a + b A + c A^2 TFLOP per forward of the denoiser at A megapixels (1024 x 1024 is 1),
             counted at 512, 1024 and 2048 px on the real architecture.
     """
@@ -48,7 +47,6 @@ class Base:
     variant: str | None = None
     encoder_gib: float = 0.0
     denoiser_gib: float = 0.0
-    smallest_gpu: str = "none: runs on a CPU"
     step_tflop: tuple[float, float, float] = (0.0, 1.0, 0.0)
 
     @property
@@ -58,7 +56,7 @@ class Base:
 
     @property
     def access(self) -> str:
-        """What a user must do before the weights can be had; empty where nothing is needed."""
+        """What a user must do before the weights can be downloaded; empty where nothing is needed."""
         if not self.gated:
             return ""
         return f"accept its licence ({self.licence}) at {HUB}/{self.hub_id}, then run: hf auth login"
@@ -75,57 +73,59 @@ BASES: dict[str, Base] = {
     "sd15": Base(
         "Stable Diffusion 1.5", "sd1", "sd1", "stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML OpenRAIL-M",
         steps=30, guidance=7.5, sizes=(512, 768), largest=768, dtype="fp16", variant="fp16",
-        encoder_gib=0.23, denoiser_gib=1.60, smallest_gpu="4 GB", step_tflop=(0.0, 2.71, 1.96),
+        encoder_gib=0.23, denoiser_gib=1.60,
+        step_tflop=(0.0, 2.71, 1.96),
     ),
     "sdxl": Base(
         "SDXL base 1.0", "sdxl", "sdxl", "stabilityai/stable-diffusion-xl-base-1.0", "CreativeML OpenRAIL++-M",
         steps=30, guidance=5.0, dtype="fp16", variant="fp16", encoder_gib=1.52, denoiser_gib=4.78,
-        smallest_gpu="8 GB", step_tflop=(0.05, 5.96, 0.75),
+        step_tflop=(0.05, 5.96, 0.75),
     ),
     "sdxl-turbo": Base(
         "SDXL-Turbo", "sdxl", "sdxl", "stabilityai/sdxl-turbo", "Stability AI Non-Commercial Research License",
         steps=4, guidance=1.0, sizes=(512,), largest=512, dtype="fp16", variant="fp16",
-        encoder_gib=1.52, denoiser_gib=4.78, smallest_gpu="8 GB", step_tflop=(0.05, 5.96, 0.75),
+        encoder_gib=1.52, denoiser_gib=4.78,
+        step_tflop=(0.05, 5.96, 0.75),
     ),
     "sd35-medium": Base(
         "Stable Diffusion 3.5 medium", "sd3", "sd3", "stabilityai/stable-diffusion-3.5-medium", STABILITY_LICENCE, True,
         steps=40, guidance=4.5, largest=1440, encoder_gib=SD3_TEXT, denoiser_gib=4.6,
-        smallest_gpu="12 GB, model offload", step_tflop=(0.46, 6.98, 3.81),
+        step_tflop=(0.46, 6.98, 3.81),
     ),
     "sd35-large": Base(
         "Stable Diffusion 3.5 large", "sd3", "sd3", "stabilityai/stable-diffusion-3.5-large", STABILITY_LICENCE, True,
         steps=28, guidance=3.5, encoder_gib=SD3_TEXT, denoiser_gib=15.2,
-        smallest_gpu="24 GB, model offload", step_tflop=(1.81, 23.11, 6.20),
+        step_tflop=(1.81, 23.11, 6.20),
     ),
     "flux1-schnell": Base(
         "FLUX.1 [schnell]", "flux1", "flux1", "black-forest-labs/FLUX.1-schnell", gated=True,
         steps=4, guidance=1.0, largest=2048, encoder_gib=FLUX1_TEXT, denoiser_gib=22.15,
-        smallest_gpu="32 GB, model offload; less: sequential offload", step_tflop=(6.81, 55.82, 11.75),
+        step_tflop=(6.81, 55.82, 11.75),
     ),
     "flux1-dev": Base(
         "FLUX.1 [dev]", "flux1", "flux1", "black-forest-labs/FLUX.1-dev", FLUX_DEV_LICENCE, True,
         steps=28, guidance=3.5, largest=2048, encoder_gib=FLUX1_TEXT, denoiser_gib=22.17,
-        smallest_gpu="32 GB, model offload; less: sequential offload", step_tflop=(6.81, 55.82, 11.75),
+        step_tflop=(6.81, 55.82, 11.75),
     ),
     "flux1-krea-dev": Base(
         "FLUX.1 Krea [dev]", "flux1", "flux1", "black-forest-labs/FLUX.1-Krea-dev", FLUX_DEV_LICENCE, True,
         steps=28, guidance=4.5, largest=2048, encoder_gib=FLUX1_TEXT, denoiser_gib=22.17,
-        smallest_gpu="32 GB, model offload; less: sequential offload", step_tflop=(6.81, 55.82, 11.75),
+        step_tflop=(6.81, 55.82, 11.75),
     ),
     "z-image-turbo": Base(
         "Z-Image-Turbo", "z-image", "flux1", "Tongyi-MAI/Z-Image-Turbo",
         steps=9, guidance=1.0, largest=1536, encoder_gib=7.49, denoiser_gib=11.46,
-        smallest_gpu="16 GB, model offload", step_tflop=(1.0, 50.0, 8.8),
+        step_tflop=(1.0, 50.0, 8.8),
     ),
     "flux2-klein": Base(
         "FLUX.2 [klein] 4B", "flux2-klein", "flux2", "black-forest-labs/FLUX.2-klein-4B",
         steps=4, guidance=1.0, largest=2048, encoder_gib=7.49, denoiser_gib=7.22,
-        smallest_gpu="12 GB, model offload", step_tflop=(3.25, 26.42, 5.15),
+        step_tflop=(3.25, 26.42, 5.15),
     ),
     "flux2-dev": Base(
         "FLUX.2 [dev]", "flux2", "flux2", "black-forest-labs/FLUX.2-dev", FLUX_DEV_LICENCE, True,
         steps=28, guidance=4.0, largest=2048, encoder_gib=44.7, denoiser_gib=60.02,
-        smallest_gpu="80 GB, model offload; less: sequential offload", step_tflop=(28.6, 230.91, 23.09),
+        step_tflop=(28.6, 230.91, 23.09),
     ),
 }  # fmt: skip
 

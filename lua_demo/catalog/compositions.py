@@ -38,11 +38,13 @@ def _generate(kit: Kit, _: Tensor | None, factor: int) -> Output:
     return kit.generate(factor)
 
 
-def _upscale(kit: Kit, x: Tensor, factor: int) -> Output:
+def _upscale(kit: Kit, x: Tensor | None, factor: int) -> Output:
+    assert x is not None  # never the first step
     return kit.upscale(x, factor)
 
 
-def _decode(kit: Kit, latent: Tensor, factor: int) -> Output:
+def _decode(kit: Kit, latent: Tensor | None, factor: int) -> Output:
+    assert latent is not None  # never the first step
     image, notes = kit.decode(latent)
     # The latent of a size that is no multiple of the stride was padded at the right and bottom.
     return Output(image[..., : kit.size[1] * factor, : kit.size[0] * factor], notes)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 PATCH = 2
@@ -34,41 +35,38 @@ def _as_it_is(latent: Tensor, *_: int) -> Tensor:
     return latent
 
 
-def _text(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
+def _text(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
     return {"prompt": prompt}
 
 
+Encode = Callable[[Any, str, bool, "torch.device"], dict[str, Any]]
 EMBEDS = "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"
 
 
-def _guided(**more: Any) -> Callable[[Any, str, bool], dict[str, Any]]:
+def _guided(**more: Any) -> Encode:
     """For the pipelines that encode the negative prompt too: SD 1, SDXL, SD 3, Z-Image. `more`: what they insist on."""
 
-    def encode(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
-        made = pipeline.encode_prompt(prompt, device=_device(pipeline), do_classifier_free_guidance=guided, **more)
+    def encode(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+        made = pipeline.encode_prompt(prompt, device=device, do_classifier_free_guidance=guided, **more)
         return dict(zip(EMBEDS, made, strict=False))  # SD 1 and Z-Image have no pooled ones
 
     return encode
 
 
-def _flux1(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
-    embeds, pooled, _ = pipeline.encode_prompt(prompt, None, device=_device(pipeline))
+def _flux1(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+    embeds, pooled, _ = pipeline.encode_prompt(prompt, None, device=device)
     return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
 
-def _flux2(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
-    return {"prompt_embeds": pipeline.encode_prompt(prompt, device=_device(pipeline))[0]}
+def _flux2(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+    return {"prompt_embeds": pipeline.encode_prompt(prompt, device=device)[0]}
 
 
-def _klein(pipeline: Any, prompt: str, guided: bool) -> dict[str, Any]:
-    made = _flux2(pipeline, prompt, guided)
+def _klein(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+    made = _flux2(pipeline, prompt, guided, device)
     if guided and not pipeline.config.is_distilled:
-        made["negative_prompt_embeds"] = pipeline.encode_prompt("", device=_device(pipeline))[0]
+        made["negative_prompt_embeds"] = pipeline.encode_prompt("", device=device)[0]
     return made
-
-
-def _device(pipeline: Any) -> Any:
-    return pipeline._execution_device  # with weights elsewhere, only the pipeline knows where it computes
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,9 @@ class Family:
 
     Attributes:
         pipeline: its class in diffusers.
-        encode: (pipeline, prompt, guided) -> what the call takes in place of the prompt; the text encoders' whole work.
+        encode: (pipeline, prompt, guided, device that computes) -> what the call takes in place of the prompt: the
+            whole work of the text encoders.
         to_ours: (the denoiser's latents, height, width of our latent) -> normalised latent B x C x h x w.
-        from_ours: the inverse of it.
         multiple: of which both sides of the picture must be, in px.
         denoiser: the component that samples.
         guidance: our guidance, where 1 is off, -> the pipeline's.
@@ -87,9 +85,8 @@ class Family:
     """
 
     pipeline: str
-    encode: Callable[[Any, str, bool], dict[str, Any]]
+    encode: Encode
     to_ours: Callable[[Tensor, int, int], Tensor] = _as_it_is
-    from_ours: Callable[[Tensor], Tensor] = _as_it_is
     multiple: int = 16
     denoiser: str = "transformer"
     guidance: Callable[[float], float] = float
@@ -107,9 +104,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "sdxl": Family("StableDiffusionXLPipeline", _guided(), multiple=8, denoiser="unet"),
     "sd3": Family("StableDiffusion3Pipeline", _guided(prompt_2=None, prompt_3=None)),
-    "flux1": Family("FluxPipeline", _flux1, unpack, pack),
-    "flux2": Family("Flux2Pipeline", _flux2, unpack, pack),
-    "flux2-klein": Family("Flux2KleinPipeline", _klein, unpack, pack),
+    "flux1": Family("FluxPipeline", _flux1, unpack),
+    "flux2": Family("Flux2Pipeline", _flux2, unpack),
+    "flux2-klein": Family("Flux2KleinPipeline", _klein, unpack),
     # Its w counts from 0: it adds w times the difference to the guided prediction.
     "z-image": Family("ZImagePipeline", _guided(), guidance=lambda value: value - 1),
 }

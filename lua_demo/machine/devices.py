@@ -22,7 +22,7 @@ from lua_demo.schema import UserError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=6)  # the others wait while the first one encodes the latents
+PATIENCE = timedelta(hours=6)  # timeout: the other processes wait while the first one encodes the latents
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,16 @@ class Devices:
         """Average the gradients over all processes. A weight that took no part anywhere gets a gradient of zero."""
         if self.count == 1:
             return
-        weights = list(weights)
+        gradients = []
         for weight in weights:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        flat = torch.cat([weight.grad.flatten() for weight in weights])
+            gradients.append(weight.grad)
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
         flat /= self.count
-        for weight, part in zip(weights, flat.split([weight.numel() for weight in weights]), strict=True):
-            weight.grad.copy_(part.view_as(weight))
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def mean(self, value: Tensor) -> Tensor:
         """A scalar, averaged over all processes."""

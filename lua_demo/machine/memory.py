@@ -16,13 +16,13 @@ from lua_demo.catalog.bases import VAE_GIB, Base
 
 GIB = 2**30
 MARGIN = 1.1
-"""Of what is asked for, against fragmentation and what was not counted."""
+"""Factor on every estimated number of bytes. 10 % are left for fragmentation and for buffers that are not counted."""
 
 ACTIVATION_GIB = 1.6
-"""Working memory of sampling one megapixel, in GiB: a rule of thumb for the largest of the bases, not a measurement."""
+"""Working memory of sampling one megapixel, in GiB at two bytes per value: a rule of thumb, not a measurement."""
 
 STREAMED_GIB = 1.0
-"""The largest layer that is on the device at a time where weights are streamed."""
+"""Weights on the device at a time with sequential offload, in GiB: the largest layer of the bases."""
 
 
 OUT_OF_MEMORY = re.compile(
@@ -149,7 +149,7 @@ def refusal(label: str, needed: Need, device_bytes: int, host_bytes: int | None)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that can be had on `device`: of the driver and of the allocator; on a CPU, of the machine."""
+    """Free bytes of `device`, those that torch's allocator keeps in reserve included; for a CPU, of the machine."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

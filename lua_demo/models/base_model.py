@@ -1,4 +1,4 @@
-"""A published base model on a device: had from the hub or a folder, placed so that it fits, asked for latents."""
+"""A published base model on a device: loaded from the hub or a folder, placed so that it fits, and sampled."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class BaseModel:
             self._encoded = None
             if self.plan is DROP_ENCODERS:
                 self._load_for(DROP_ENCODERS, encoders=True)
-            self._encoded = (prompt, guided), self.family.encode(self._pipeline, prompt, guided)
+            self._encoded = (prompt, guided), self.family.encode(self._pipeline, prompt, guided, self.device)
             if self.plan is DROP_ENCODERS:
                 self._pipeline = None
                 give_back(self.device)
@@ -199,7 +199,7 @@ def _values(folder: Path) -> int:
 
 
 def components(row: Base, source: str | os.PathLike[str]) -> list[str]:
-    """Names of the components of the pipeline at `source`; a clear refusal where it cannot be had."""
+    """Names of the components of the pipeline at `source`; UserError where it cannot be downloaded."""
     if Path(source).is_dir():
         file = Path(source) / INDEX
     else:
@@ -210,7 +210,7 @@ def components(row: Base, source: str | os.PathLike[str]) -> list[str]:
         except (OSError, HFValidationError) as error:
             gated = f" (it is gated: {row.access})" if row.gated else ""
             raise UserError(
-                f"{row.label} could not be had: {source} is not here and the Hugging Face hub did not give it "
+                f"{row.label} could not be downloaded: {source} is not here, and the Hugging Face hub did not send it "
                 f"({type(error).__name__}); go online{gated}, or choose another base"
             ) from error
     try:

@@ -3,7 +3,7 @@
 Encoder and decoder are each the sum of a linear map (a lapped 8x8 block transform, started at the PCA of image
 patches) and a convolutional correction. The linear part keeps the decoder close to linear, so that the decode of an
 averaged latent is close to the average of the decodes: a property that published latent spaces lack and that an
-upscaler of latents lives on. Almost all of the correction's operations are spent at 1/8 resolution. No normalisation
+upscaler of latents needs. Almost all of the correction's operations are spent at 1/8 resolution. No normalisation
 layer: the result for a pixel does not depend on the image size.
 
 The last channels, the detail, have an encoder of their own: they were added to a space on which a generator had been
@@ -12,10 +12,15 @@ trained, whose channels stay what they were.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lua_demo.networks.linear import zero
 
 
 class ResBlock(nn.Module):
@@ -25,8 +30,7 @@ class ResBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        zero(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.silu(self.conv1(x)))
@@ -35,7 +39,7 @@ class ResBlock(nn.Module):
 class Encoder(nn.Module):
     """Image in [-1, 1], B x 3 x H x W -> B x C x H/8 x W/8."""
 
-    def __init__(self, channels: int, fine: int, coarse: int, blocks: tuple[int, int]):
+    def __init__(self, channels: int, fine: int, coarse: int, blocks: Sequence[int]):
         super().__init__()
         self.linear = nn.Conv2d(3 * 64, channels, 3, padding=1, padding_mode="replicate")
         self.correction = nn.Sequential(
@@ -56,7 +60,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """B x C x h x w -> image around [-1, 1], B x 3 x 8h x 8w."""
 
-    def __init__(self, channels: int, fine: int, coarse: int, blocks: tuple[int, int]):
+    def __init__(self, channels: int, fine: int, coarse: int, blocks: Sequence[int]):
         super().__init__()
         self.linear = nn.Conv2d(channels, 3 * 64, 3, padding=1, padding_mode="replicate")
         self.correction = nn.Sequential(
@@ -101,8 +105,8 @@ class Autoencoder(
         fine: int = 64,
         coarse: int = 160,
         encoder_coarse: int = 128,
-        encoder_blocks: tuple[int, int] = (2, 4),
-        decoder_blocks: tuple[int, int] = (2, 6),
+        encoder_blocks: Sequence[int] = (2, 4),
+        decoder_blocks: Sequence[int] = (2, 6),
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,
         detail_channels: int = 0,
@@ -110,13 +114,13 @@ class Autoencoder(
         super().__init__()
         self.latent_channels, self.detail_channels = latent_channels, detail_channels
         self.scaling_factor, self.shift_factor = scaling_factor, shift_factor
-        self.encoder = Encoder(latent_channels - detail_channels, fine, encoder_coarse, tuple(encoder_blocks))
+        self.encoder = Encoder(latent_channels - detail_channels, fine, encoder_coarse, encoder_blocks)
         if detail_channels:
-            self.detail = Encoder(detail_channels, fine, encoder_coarse, tuple(encoder_blocks))
-        self.decoder = Decoder(latent_channels, fine, coarse, tuple(decoder_blocks))
+            self.detail = Encoder(detail_channels, fine, encoder_coarse, encoder_blocks)
+        self.decoder = Decoder(latent_channels, fine, coarse, decoder_blocks)
 
     @classmethod
-    def _from_pretrained(cls, *, strict: bool = True, **kwargs):
+    def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:
         # The mixin's default is not strict: it would leave weights that are missing from the file at random values.
         return super()._from_pretrained(strict=strict, **kwargs)
 
@@ -146,7 +150,9 @@ class Autoencoder(
         """
         self.shift_factor += mean / self.scaling_factor
         self.scaling_factor /= std
-        self._hub_mixin_config.update(scaling_factor=self.scaling_factor, shift_factor=self.shift_factor)
+        config = self._hub_mixin_config
+        assert isinstance(config, dict)  # as the arguments of a call are recorded
+        config.update(scaling_factor=self.scaling_factor, shift_factor=self.shift_factor)
 
     @torch.no_grad()
     def start_from_pca(self, images: Tensor, tempering: float = 0.5) -> None:
@@ -167,8 +173,8 @@ class Autoencoder(
         for conv, weight, bias in (*maps, (self.decoder.linear, synthesis, mean)):
             conv.weight.zero_()
             conv.weight[:, :, 1, 1] = weight.float()
-            conv.bias.copy_(bias.float())
+            if conv.bias is not None:
+                conv.bias.copy_(bias.float())
         lasts = [encoder.correction[-1] for encoder in self.encoders]
         for last in (*lasts, [m for m in self.decoder.correction if isinstance(m, nn.Conv2d)][-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            zero(last)

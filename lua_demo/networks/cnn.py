@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.networks.linear import zero
 from lua_demo.schema import UserError
 
 UNSHUFFLE = 2
@@ -22,8 +24,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        zero(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.relu(self.conv1(x)))
@@ -61,11 +62,10 @@ class CNN(
             {f"x{scale}": nn.Conv2d(width, 3 * (scale * UNSHUFFLE) ** 2, 3, padding=1) for scale in self.scales}
         )
         for head in self.heads.values():
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            zero(head)
 
     @classmethod
-    def _from_pretrained(cls, *, strict: bool = True, **kwargs):
+    def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:
         # The mixin's default is not strict: it would leave weights that are missing from the file at random values.
         return super()._from_pretrained(strict=strict, **kwargs)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lua_demo.networks.autoencoder import ResBlock
+from lua_demo.networks.linear import zero
 
 MODULATIONS = 6  # shift, scale and gate of the attention and of the MLP
 
@@ -86,8 +87,10 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
         self.table = nn.Parameter(torch.zeros(MODULATIONS, width)) if modulated else None
 
-    def forward(self, x: Tensor, modulation: Tensor | None = None, turns: Tensor | None = None, words: int = 0):
-        if self.table is None:
+    def forward(
+        self, x: Tensor, modulation: Tensor | None = None, turns: Tensor | None = None, words: int = 0
+    ) -> Tensor:
+        if self.table is None or modulation is None:
             x = x + self.attention(self.norm1(x), turns, words)
             return x + self.mlp(self.norm2(x))
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.table).unsqueeze(2).unbind(1)
@@ -95,7 +98,13 @@ class Block(nn.Module):
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
-class CaptionEncoder(ModelMixin, ConfigMixin):
+class Configured(ModelMixin, ConfigMixin):
+    """A network that diffusers saves and loads with its configuration."""
+
+    config_name = "config.json"  # type: ignore[assignment]  # declared as None
+
+
+class CaptionEncoder(Configured):
     """Known words in order -> one vector per place. What a prompt's words are is `lua_demo.catalog.prompts`' business.
 
     Args:
@@ -103,8 +112,6 @@ class CaptionEncoder(ModelMixin, ConfigMixin):
         width, depth, heads: of the transformer.
         places: the longest prompt in known words.
     """
-
-    config_name = "config.json"
 
     @register_to_config
     def __init__(self, words: list[str], width: int = 256, depth: int = 2, heads: int = 4, places: int = 16):
@@ -117,7 +124,7 @@ class CaptionEncoder(ModelMixin, ConfigMixin):
 
     def tokenize(self, prompts: list[list[str]]) -> Tensor:
         """Lists of known words -> B x places int64; cut after the last place. KeyError for an unknown word."""
-        places = self.config.places
+        places = self.config["places"]
         rows = [[self.ids[word] for word in words[:places]] for words in prompts]
         return torch.tensor([row + [0] * (places - len(row)) for row in rows], device=self.device)
 
@@ -129,7 +136,7 @@ class CaptionEncoder(ModelMixin, ConfigMixin):
         return self.norm(x)
 
 
-class Detail(ModelMixin, ConfigMixin):
+class Detail(Configured):
     """The whole latent from its first channels, which the denoiser samples: what is to be expected in the others, and a
     correction of the first ones, which come with a texture that is the denoiser's own.
 
@@ -138,25 +145,22 @@ class Detail(ModelMixin, ConfigMixin):
         width, depth: channels and residual blocks of the convolutions.
     """
 
-    config_name = "config.json"
-
     @register_to_config
     def __init__(self, channels: int = 16, detail_channels: int = 48, width: int = 96, depth: int = 4):
         super().__init__()
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.body = nn.Sequential(*(ResBlock(width) for _ in range(depth)), nn.SiLU())
         self.last = nn.Conv2d(width, channels + detail_channels, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        zero(self.last)
 
     def forward(self, latent: Tensor) -> Tensor:
         """B x channels x h x w -> B x (channels + detail_channels) x h x w."""
         change = self.last(self.body(self.first(latent)))
-        first, detail = change.split([self.config.channels, self.config.detail_channels], dim=1)
+        first, detail = change.split([self.config["channels"], self.config["detail_channels"]], dim=1)
         return torch.cat([latent + first, detail], dim=1)
 
 
-class Denoiser(ModelMixin, ConfigMixin):
+class Denoiser(Configured):
     """Velocity of the rectified flow from data (time 0) to noise (time 1): d latent / d time = noise - data.
 
     Args:
@@ -167,8 +171,6 @@ class Denoiser(ModelMixin, ConfigMixin):
         fine: channels of the convolutions at latent resolution.
         text_width: of the text encoder's vectors.
     """
-
-    config_name = "config.json"
 
     @register_to_config
     def __init__(
@@ -196,8 +198,7 @@ class Denoiser(ModelMixin, ConfigMixin):
         self.unembed = nn.Linear(width, fine * area)
         self.last = nn.Sequential(ResBlock(fine), ResBlock(fine), nn.SiLU(), nn.Conv2d(fine, channels, 3, padding=1))
         for layer in (self.modulation, self.norm_modulation, self.last[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            zero(layer)
 
     def forward(self, latent: Tensor, time: Tensor, text: Tensor) -> Tensor:
         """Velocity at `latent`.
@@ -209,14 +210,14 @@ class Denoiser(ModelMixin, ConfigMixin):
         Returns:
             B x channels x h x w.
         """
-        patch, (height, width) = self.config.patch, latent.shape[-2:]
+        patch, (height, width) = self.config["patch"], latent.shape[-2:]
         fine = self.first(F.pad(latent, (0, -width % patch, 0, -height % patch), mode="replicate"))
         grid = F.pixel_unshuffle(fine, patch)
         rows, columns = grid.shape[-2:]
         words = self.words(text)
         x = torch.cat([words, self.embed(grid.flatten(2).transpose(1, 2))], dim=1)
-        head_dim = self.config.width // self.config.heads
-        turns = rotations(rows, columns, head_dim, self.config.base_side).to(latent.device)
+        head_dim = self.config["width"] // self.config["heads"]
+        turns = rotations(rows, columns, head_dim, self.config["base_side"]).to(latent.device)
         condition = F.silu(self.time(sinusoids(time, 256).to(x.dtype)) + self.prompt(text.mean(1)))
         modulation = self.modulation(condition).unflatten(-1, (MODULATIONS, -1))
         for block in self.blocks:

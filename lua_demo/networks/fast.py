@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from lua_demo.networks.linear import Linear
-from lua_demo.networks.swin import SwinUpscaler
+from lua_demo.networks.swin import ResidualGroup, SwinUpscaler
 from lua_demo.networks.windows import WindowAttention, bands
 
 HEAD_MULTIPLE = 8
-"""The fused attention kernels of GPUs with a bias take no other head width in bf16; 30 would fall to the slow one."""
+"""Head widths that the GPU's fused attention with a bias takes in bf16; with others, such as 30, it falls back to the
+slow kernel."""
 
 RECOMPILES = 128
 """How often the block may be compiled anew, in one process: once for each width, count of heads, shape and mode,
@@ -37,14 +38,15 @@ def accelerate(network: SwinUpscaler, dtype: torch.dtype | None = None, compiled
             pad_heads(module)
     if dtype is not None:
         fast.to(dtype)
-    fast.to(memory_format=torch.channels_last)
+    fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
     shifts = {0, fast.shift}
     for module in fast.modules():
         if isinstance(module, WindowAttention):
             freeze_biases(module, shifts)
     if compiled or (compiled is None and next(fast.parameters()).is_cuda):
         for layer in fast.layers:
-            for block in layer.residual_group["blocks"]:
+            assert isinstance(layer, ResidualGroup)
+            for block in layer.blocks:
                 # Sizes of windows name what is kept, so that none may become a symbol.
                 block.compile(fullgraph=True, dynamic=False)
         fast.register_forward_pre_hook(_allow_recompiles)

@@ -13,7 +13,7 @@ from lua_demo.networks.tae import WIDTH, TinyAutoencoder
 from lua_demo.schema import UserError
 
 PLACES, FINER = 4, 2
-"""Features per latent cell and side: of what is read, and of what is written."""
+"""Features per side of a latent cell: of the input, and of the output."""
 
 
 class FeatureLUA(
@@ -61,9 +61,7 @@ class FeatureLUA(
         self.skips = nn.ModuleDict({
             f"x{scale}": LinearSkip(feature_chans, scale * FINER // PLACES) for scale in self.scales
         })  # fmt: skip
-        for head in self.heads.values():
-            nn.init.zeros_(head.conv_last.weight)
-            nn.init.zeros_(head.conv_last.bias)
+        self.start_heads_at_zero()
 
     def forward_scales(self, x: Tensor, scales: Iterable[int]) -> dict[int, Tensor]:
         """Several scales from one pass through the trunk: scale -> the same as `forward(x, scale)`."""
@@ -125,4 +123,8 @@ def lost(picture: Tensor, small: Tensor, scale: int, side: int = 1) -> Tensor:
 
 def on_latents(network: nn.Module, tiny: TinyAutoencoder | None, back_project: int | None = None) -> nn.Module:
     """(latent, scale) -> larger latent, by a LUA of any kind: a FeatureLUA is put between the layers of `tiny`."""
-    return OnFeatures(network, tiny, back_project) if isinstance(network, FeatureLUA) else network
+    if not isinstance(network, FeatureLUA):
+        return network
+    if tiny is None:
+        raise ValueError("a FeatureLUA needs the tiny autoencoder of its space")
+    return OnFeatures(network, tiny, back_project)

@@ -6,20 +6,21 @@ one; value and output projection of the attention in one, its scores in blocks o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from lua_demo.networks import strips
-from lua_demo.networks.linear import onednn_takes
+from lua_demo.networks import onednn, strips
 from lua_demo.schema import UserError
 
 SCORES = {"cpu": 2**22, "cuda": 2**27, "mps": 2**28, "meta": 2**30}
-"""Elements of the attention scores that exist at once, by type of device, where that is more than one query. Autocast
-takes their softmax in float32: on CUDA 2^27 of them are 1.3 GB then, less than the last block of a 1024 px decode."""
+"""Largest number of attention scores in memory at once, by type of device; one query at least. Autocast takes their
+softmax in float32: on CUDA 2^27 of them are 1.3 GB then, less than the last block of a 1024 px decode."""
 
 
-def fast_decode(vae: nn.Module) -> nn.Module:
-    """Make `vae.decode` of a diffusers AutoencoderKL fast, in place, for inference; gives `vae`.
+def fast_decode(vae: Any) -> Any:
+    """Make `vae.decode` of a diffusers AutoencoderKL fast, in place, for inference; returns `vae`.
 
     The decoder's weights are shared or folded: `vae` can be moved and converted, but no longer saved or trained.
 
@@ -40,9 +41,7 @@ def _known(condition: bool, what: str) -> None:
 
 def product(x: Tensor, y: Tensor) -> Tensor:
     """x y^T of matrices."""
-    if onednn_takes(x, y):
-        return torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
-    return x @ y.T
+    return onednn.linear(x, y) if onednn.takes(x, y) else x @ y.T
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, limit: int) -> Tensor:
@@ -61,26 +60,28 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, limit: int) -> Tensor:
 class ResBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution of x where the width changes."""
 
-    def __init__(self, block: nn.Module):
+    def __init__(self, block: Any):
         super().__init__()
         _known(block.output_scale_factor == 1 and block.time_emb_proj is None, "a residual block that is scaled")
         _known(block.upsample is None and block.downsample is None, "a residual block that changes the size")
         _known(isinstance(block.nonlinearity, nn.SiLU), f"{type(block.nonlinearity).__name__} for SiLU")
         self.norm1, self.conv1, self.norm2, self.conv2 = block.norm1, block.conv1, block.norm2, block.conv2
-        self.shortcut = block.conv_shortcut
+        self.shortcut: nn.Conv2d | None = block.conv_shortcut
 
     def forward(self, x: Tensor, limit: int) -> Tensor:
         y = strips.convolve(x, self.conv1, limit, strips.group_norm_silu(x, self.norm1, limit))
-        plus = x if self.shortcut is None else self._shortened(x, limit)
+        plus = x if self.shortcut is None else _shortened(x, self.shortcut, limit)
         return strips.convolve(y, self.conv2, limit, strips.group_norm_silu(y, self.norm2, limit), plus)
 
-    def _shortened(self, x: Tensor, limit: int) -> Tensor:
-        batch, channels, height, width = x.shape
-        size = batch, self.shortcut.out_channels, height, width
-        out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        for top, bottom in strips.strips(height, batch * channels * width, limit):
-            out[:, :, top:bottom] = self.shortcut(x[:, :, top:bottom])
-        return out
+
+def _shortened(x: Tensor, shortcut: nn.Conv2d, limit: int) -> Tensor:
+    """The 1x1 convolution `shortcut` of x, strip by strip."""
+    batch, channels, height, width = x.shape
+    size = batch, shortcut.out_channels, height, width
+    out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    for top, bottom in strips.strips(height, batch * channels * width, limit):
+        out[:, :, top:bottom] = shortcut(x[:, :, top:bottom])
+    return out
 
 
 class Attention(nn.Module):
@@ -89,7 +90,7 @@ class Attention(nn.Module):
     The rows of the probabilities sum to 1, so that softmax(S) (x V) O + o = softmax(S) (x V O) + (v O + o).
     """
 
-    def __init__(self, attention: nn.Module):
+    def __init__(self, attention: Any):
         super().__init__()
         _known(attention.heads == 1, f"an attention of {attention.heads} heads")
         _known(attention.rescale_output_factor == 1 and attention.residual_connection, "an attention that is scaled")
@@ -125,7 +126,7 @@ class Decoder(nn.Module):
         strip_elements, score_elements: most elements of a strip and of the scores; None: as the device takes it.
     """
 
-    def __init__(self, decoder: nn.Module):
+    def __init__(self, decoder: Any):
         super().__init__()
         for name in ("conv_in", "mid_block", "up_blocks", "conv_norm_out", "conv_act", "conv_out"):
             _known(hasattr(decoder, name), f"{type(decoder).__name__} has no {name}")

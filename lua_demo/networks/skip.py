@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.networks.linear import zero
+
 
 @torch.no_grad()
 def least_squares(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Weight K x C x 3 x 3 and bias K of the convolution, its input's border repeated, that comes closest to the
     targets: over batches of (input B x C x h x w, target B x K x h x w).
     """
-    moments, products = 0.0, 0.0
+    moments = products = torch.zeros((), dtype=torch.float64)
     for x, target in pairs:
         patches = F.unfold(F.pad(x.double(), (1, 1, 1, 1), mode="replicate"), 3)
         patches = torch.cat([patches, torch.ones_like(patches[:, :1])], dim=1).movedim(1, -1).flatten(0, -2)
@@ -37,8 +39,7 @@ class LinearSkip(nn.Module):
         super().__init__()
         self.scale = scale
         self.conv = nn.Conv2d(channels, channels * scale**2, 3, padding=1, padding_mode="replicate")
-        nn.init.zeros_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
+        zero(self.conv)
         with torch.no_grad():
             for channel in range(channels):
                 self.conv.weight[channel * scale**2 : (channel + 1) * scale**2, channel, 1, 1] = 1
@@ -50,5 +51,5 @@ class LinearSkip(nn.Module):
     def fit(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Set the map to the least-squares solution over batches of (input, `scale` times larger target)."""
         weight, bias = least_squares((x, F.pixel_unshuffle(target, self.scale)) for x, target in pairs)
-        self.conv.weight.copy_(weight)
-        self.conv.bias.copy_(bias)
+        for parameter, value in zip(self.conv.parameters(), (weight, bias), strict=True):
+            parameter.copy_(value)

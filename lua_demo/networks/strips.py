@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 ELEMENTS = {"cpu": 2**21, "cuda": 2**30, "mps": 2**28, "meta": 2**30}
-"""Of a strip at most, by type of device, where a strip is more than one row."""
+"""Largest number of elements of a strip, by type of device; one row at least."""
 
 STATISTICS = 2**26
 """Elements of a strip at most whose sums are taken: they are copied to float32 for it, twice, 0.5 GB."""
@@ -107,5 +107,6 @@ def upsampling(conv: nn.Conv2d) -> nn.ConvTranspose2d:
         result = nn.ConvTranspose2d(conv.in_channels, conv.out_channels, 4, stride=2, padding=1)
     weight = doubling(conv.weight.detach().double()).to(conv.weight.dtype)
     result.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
-    result.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
+    if conv.bias is not None:
+        result.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
     return result

@@ -8,6 +8,7 @@ convolutions of a group they lie window by window, so that from block to block t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lua_demo.networks.cnn import ConvBlock
-from lua_demo.networks.linear import Linear
+from lua_demo.networks.linear import Linear, zero
 from lua_demo.networks.skip import LinearSkip
 from lua_demo.networks.strips import strips
 from lua_demo.networks.windows import (
@@ -31,7 +32,7 @@ from lua_demo.networks.windows import (
 from lua_demo.schema import UserError
 
 CACHED_TOKENS = 4096
-"""That a CPU takes through a block at once: all that a block makes of them stays in the caches."""
+"""Tokens that a CPU computes at once in a block, so that everything the block makes of them stays in the caches."""
 
 
 class Mlp(nn.Module):
@@ -78,9 +79,14 @@ class ResidualGroup(nn.Module):
         self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
+    @property
+    def blocks(self) -> Sequence[SwinBlock]:
+        """In order; `residual_group` is the name of the published checkpoints."""
+        return cast("Sequence[SwinBlock]", self.residual_group["blocks"])
+
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         y, order = x.flatten(0, 2), RASTER
-        for block in self.residual_group["blocks"]:
+        for block in self.blocks:
             y, order = block(layout.move(y, order, block.shift), layout.pieces[block.shift]), block.shift
         y = layout.move(y, order, RASTER).view_as(x)
         return x + self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -212,12 +218,16 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         if residual:
-            for head in self.heads.values():
-                nn.init.zeros_(head.conv_last.weight)
-                nn.init.zeros_(head.conv_last.bias)
+            self.start_heads_at_zero()
+
+    def start_heads_at_zero(self) -> None:
+        """Let the heads add nothing until they are trained."""
+        for head in self.heads.values():
+            assert isinstance(head, Head)
+            zero(head.conv_last)
 
     @classmethod
-    def _from_pretrained(cls, *, strict: bool = True, **kwargs):
+    def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:
         # The mixin's default is not strict: it would leave weights that are missing from the file at random values.
         return super()._from_pretrained(strict=strict, **kwargs)
 
@@ -238,7 +248,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         """B x in_chans x H x W, sides multiples of window x unshuffle -> features of each position."""
         shallow = self.stem(self.conv_first(F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x))
         tokens = self.patch_embed(shallow.permute(0, 2, 3, 1).contiguous())
-        windows = self._layout(*tokens.shape[:3], tokens.device)
+        batch, height, width = tokens.shape[:3]
+        windows = self._layout(batch, height, width, tokens.device)
         for layer in self.layers:
             tokens = layer(tokens, windows)
         return self.conv_after_body(self.norm(tokens).permute(0, 3, 1, 2)) + shallow
@@ -254,8 +265,8 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         """
         window, sides = self.window_size, x.shape[-2:]
         reflections = [reflection(side, window, x.device) for side in sides if side % window]
-        padded = (-(-side // window) * window for side in sides)
-        return self._layout(len(x), *padded, x.device), *reflections
+        height, width = (-(-side // window) * window for side in sides)
+        return self._layout(len(x), height, width, x.device), *reflections
 
     def forward_scales(self, x: Tensor, scales: Iterable[int]) -> dict[int, Tensor]:
         """Several scales from one pass through the trunk: scale -> the same as `forward(x, scale)`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from lua_demo.networks.swin import SwinUpscaler
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
-"""Of DIV2K; subtracted before and added after the network, as published."""
+"""Mean colour of DIV2K; subtracted before the network and added after it, as published."""
 
 
 class SwinIR(
@@ -44,6 +44,7 @@ class SwinIR(
             3, embed_dim, depths, num_heads, window_size, mlp_ratio, head_num_feat, scales, shift, residual,
             stem=stem, unshuffle=unshuffle,
         )  # fmt: skip
+        self.mean: Tensor
         self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
 
     def forward_scales(self, x: Tensor, scales: Iterable[int]) -> dict[int, Tensor]:

@@ -6,6 +6,8 @@ model's latents. Parameter names are those of the published files.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,10 +16,10 @@ from lua_demo.networks.strips import doubling
 
 WIDTH = 64
 HALF, QUARTER = 16, 7
-"""Layers of the decoder up to half of the picture's resolution; of the encoder up to a quarter of it."""
+"""Number of layers: of the decoder up to half of the picture's resolution, of the encoder up to a quarter of it."""
 
 
-def _conv(inputs: int, outputs: int, **options) -> nn.Conv2d:
+def _conv(inputs: int, outputs: int, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
@@ -43,6 +45,7 @@ class Block(nn.Module):
         self.conv = nn.Sequential(
             _conv(WIDTH, WIDTH), nn.ReLU(inplace=True), _conv(WIDTH, WIDTH), nn.ReLU(inplace=True), _conv(WIDTH, WIDTH)
         )
+        self.pool: nn.Sequential | None = None
         if pool:
             self.pool = nn.Sequential(
                 nn.Conv2d(WIDTH, 4 * WIDTH, 1, bias=False),
@@ -50,8 +53,6 @@ class Block(nn.Module):
                 nn.ReLU(inplace=True),
                 nn.Conv2d(4 * WIDTH, WIDTH, 1, bias=False),
             )
-        else:
-            self.pool = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pool is not None:
@@ -89,17 +90,17 @@ class TinyAutoencoder(nn.Module):
         )  # fmt: skip
 
     @property
-    def read(self) -> nn.Sequential:
+    def read(self) -> nn.Module:
         """Normalised latent B x C x h x w -> features B x 64 x 4h x 4w: the decoder, up to half of its resolution."""
         return self.decoder[:HALF]
 
     @property
-    def look(self) -> nn.Sequential:
+    def look(self) -> nn.Module:
         """Image B x 3 x H x W in [0, 1] -> features B x 64 x H/4 x W/4: the encoder, up to what `write` takes."""
         return self.encoder[:QUARTER]
 
     @property
-    def write(self) -> nn.Sequential:
+    def write(self) -> nn.Module:
         """Features B x 64 x 2h x 2w, of `look`, -> normalised latent B x C x h x w: the rest of the encoder."""
         return self.encoder[QUARTER:]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from lua_demo.networks.linear import Linear
 
 RASTER = None
-"""Of `Layout.moves`: the order of the image's own pixels."""
+"""Key of `Layout.moves` for the order of the pixels in the image, row by row."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ class _Permute(torch.autograd.Function):
     """Rows in another order. Its gradient is a permutation too, where that of index_select adds up, row by row."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(inverse)
         return x.index_select(0, index)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return grad.index_select(0, ctx.saved_tensors[0]), None, None
 
 
@@ -133,7 +134,8 @@ def layout(
         most: tokens per piece; None for one piece.
     """
     with torch.inference_mode(False):  # kept, and perhaps used by a training step later
-        pieces, orders = {}, {RASTER: torch.arange(batch * height * width, device=device)}
+        pieces: dict[int, tuple[Piece, ...]] = {}
+        orders: dict[int | None, Tensor] = {RASTER: torch.arange(batch * height * width, device=device)}
         for step in {0, shift}:
             groups, orders[step] = _windows(batch, height, width, window, step, device)
             pieces[step] = tuple(_cut(groups, most)) if most else (Piece(0, len(orders[step]), groups),)

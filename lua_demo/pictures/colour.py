@@ -51,13 +51,13 @@ def to_srgb(image: Image.Image, side: Side) -> tuple[Image.Image, tuple[str, ...
 
     A profile that is broken or made for another mode is ignored, as viewers do.
     """
-    by_points = side.code_points is not None and side.code_points != (UNSPECIFIED, UNSPECIFIED)
-    if by_points and (side.points_first or not side.icc):
-        return _by_code_points(image, *side.code_points, side.narrow)
+    points = None if side.code_points == (UNSPECIFIED, UNSPECIFIED) else side.code_points
+    if points and (side.points_first or not side.icc):
+        return _by_code_points(image, *points, side.narrow)
     if side.icc:
         return _by_profile(image, side.icc), ()
     if side.gamma is not None and image.mode in ("L", "RGB"):
-        return _by_gamma(image, side), ()
+        return _by_gamma(image, side.gamma, side.chromaticities or PRIMARIES[1]), ()
     return image, ()
 
 
@@ -69,7 +69,7 @@ def _by_profile(image: Image.Image, content: bytes) -> Image.Image:
         made = np.asarray(ImageCms.applyTransform(probe, transform), dtype=np.int16)
         if image.mode != "CMYK" and np.abs(made - np.asarray(probe.convert("RGB"))).max() <= SAME:
             return image
-        return ImageCms.applyTransform(image, transform)
+        return ImageCms.applyTransform(image, transform) or image
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image
 
@@ -91,9 +91,9 @@ def _by_code_points(
     curve = CURVES.get(transfer)
     told = [f"colour primaries {primaries}"] if primaries not in PRIMARIES and primaries != UNSPECIFIED else []
     told += [f"transfer {transfer}"] if curve is None else []
-    if told:
+    if curve is None or told:
         return image, (f"its colours are told by code points that are not known here: {', '.join(told)}; left as sRGB",)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if transfer in (PQ, HLG):
         name = "PQ" if transfer == PQ else "HLG"
         notes = (f"an HDR photo ({name}): what is brighter than the white of SDR is clipped",)
@@ -101,8 +101,7 @@ def _by_code_points(
     return _converted(image, curve, matrix, narrow, transfer == HLG), notes
 
 
-def _by_gamma(image: Image.Image, side: Side) -> Image.Image:
-    points, gamma = side.chromaticities or PRIMARIES[1], side.gamma
+def _by_gamma(image: Image.Image, gamma: float, points: tuple[float, ...]) -> Image.Image:
     if not 0.1 <= gamma <= 10:
         return image
     # 1 / 2.2 is what writers of sRGB give readers that know no sRGB.

@@ -210,4 +210,4 @@ def _range(latent: Tensor, space: str) -> tuple[Tensor, Tensor]:
         raise UserError(
             f"the latent has shape {tuple(latent.shape)}; one of the space {space} is B x {row.channels} x h x w"
         )
-    return tuple(x.to(latent)[None, :, None, None] for x in (row.low, row.high))
+    return row.low.to(latent)[None, :, None, None], row.high.to(latent)[None, :, None, None]

@@ -45,8 +45,8 @@ def against(image: np.ndarray, truth: np.ndarray, device: torch.device | str = "
     x, y = _pair(image, truth, device)
     return {
         "psnr": psnr(image, truth),
-        "ssim": ssim(x, y, data_range=1.0).item() if _fits("ssim", truth) else None,
-        "ms_ssim": ms_ssim(x, y, data_range=1.0).item() if _fits("ms_ssim", truth) else None,
+        "ssim": _number(ssim(x, y, data_range=1.0)) if _fits("ssim", truth) else None,
+        "ms_ssim": _number(ms_ssim(x, y, data_range=1.0)) if _fits("ms_ssim", truth) else None,
         "flip": flip(image, truth),
         **({} if no_lpips() else {"lpips": lpips(x, y) if _fits("lpips", truth) else None}),
         "colour_shift": colour_shift(image, truth),
@@ -103,7 +103,7 @@ def colour_shift(image: np.ndarray, truth: np.ndarray) -> float:
     """Mean CIE dE2000 after averaging over blocks of about 16 x 16 px: the colour of areas, not of edges and grain."""
     from skimage.color import deltaE_ciede2000, rgb2lab  # noqa: PLC0415
 
-    size = [max(1, side // LOW_PASS) for side in truth.shape[:2]]
+    size = max(1, truth.shape[0] // LOW_PASS), max(1, truth.shape[1] // LOW_PASS)
     areas = (F.adaptive_avg_pool2d(to_tensor(picture), size)[0] for picture in (image, truth))
     return float(deltaE_ciede2000(*(rgb2lab(area.permute(1, 2, 0).numpy()) for area in areas)).mean())
 
@@ -183,6 +183,10 @@ def _high_pass_energy(luma: Tensor) -> float:
     window = window / window.sum()
     low = F.conv2d(F.pad(luma, (2, 2, 2, 2), mode="replicate"), (window[:, None] * window)[None, None])
     return (luma - low).square().mean().item()
+
+
+def _number(value: Any) -> float:
+    return float(value)  # torchmetrics declares a tuple for a case that is not used here
 
 
 def _ratio(value: float, of: float) -> float:

@@ -49,7 +49,7 @@ def load_photo(source: str | Path | bytes) -> Image.Image:
         raise _raw(name)
     pixels, side = apart(data)
     image = _opened(pixels, name)
-    if image.format == "TIFF" and looks_raw(name, data, dict(image.tag_v2)):
+    if image.format == "TIFF" and looks_raw(name, data, dict(getattr(image, "tag_v2", {}))):
         raise _raw(name)
     try:
         side = of_opened(image, side)
@@ -116,7 +116,7 @@ def _normalised(image: Image.Image, side: Side) -> Image.Image:
     image, said = colour.to_srgb(image, side)
     notes += said
     image = image.convert("RGB")
-    if alpha is not None and alpha.getextrema()[0] < 255:
+    if alpha is not None and np.asarray(alpha).min() < 255:
         notes.append("the photo has transparency: it is shown on white")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, Image.merge("RGBA", (*image.split(), alpha))).convert("RGB")
@@ -144,7 +144,7 @@ def _keyed_out(image: Image.Image, key: tuple[tuple[int, ...], int]) -> Image.Im
     values, depth = key
     pixels = np.asarray(image)
     if image.mode == "1":
-        scaled = [bool(value) for value in values]
+        scaled = [int(value != 0) for value in values]
     elif image.mode == "L":
         scaled = [value * 255 // ((1 << depth) - 1) for value in values]
     else:

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from PIL import Image
 
@@ -122,7 +123,8 @@ def _chunk(name: bytes, content: bytes, sound: bool = True) -> bytes:
 
 def _png(data: bytes) -> tuple[bytes, Side]:
     """Only the header, the palette with its transparency, and the pixels are kept."""
-    kept, beside, header, whole = [PNG_START], {}, b"", False
+    beside: dict[Any, Any] = {}
+    kept, header, whole = [PNG_START], b"", False
     chunks = list(_chunks(data))
     for index, (name, content, sound) in enumerate(chunks):
         cut_off = index == len(chunks) - 1 and not data.endswith(b"IEND\xaeB`\x82")
@@ -198,7 +200,8 @@ _JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 
 def _jpeg(data: bytes) -> tuple[bytes, Side]:
     """Application segments and comments are left out, but for what tells how the colours are coded."""
-    kept, profile, exif, xmp, at = [b"\xff\xd8"], {}, b"", b"", 2
+    profile: dict[int, tuple[int, bytes]] = {}
+    kept, exif, xmp, at = [b"\xff\xd8"], b"", b"", 2
     while at + 4 <= len(data):
         if data[at] != 0xFF or data[at + 1] in (0x00, 0xFF):
             at += 1  # garbage between segments, and fill bytes

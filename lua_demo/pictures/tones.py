@@ -24,7 +24,7 @@ def is_wide(image: Image.Image) -> bool:
 def to_8_bit(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """Modes I, I;16 (all kinds) and F -> L, and a note where the white level is not the format's own."""
     values = np.asarray(image)
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = getattr(image, "tag_v2", {})
     if image.mode == "I" and _first(tags.get(BITS)) == 32 and _first(tags.get(SAMPLE_FORMAT)) != SIGNED:
         values = values.view(np.uint32)
     white, notes = _white(image, values, tags)

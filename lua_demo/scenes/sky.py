@@ -54,10 +54,10 @@ class Sky:
         self.scene = scene
         self.noise = Noise(scene.seed + 7)
         rng = np.random.Generator(np.random.PCG64([scene.seed, 2]))
-        zenith, middle, horizon, sun, glow, power, ambient, halo, self.target = TIMES[scene.time]
-        self.zenith, self.middle, self.horizon, self.glow, sun = (
+        zenith, middle, horizon, source, glow, power, ambient, halo, self.target = TIMES[scene.time]
+        self.zenith, self.middle, self.horizon, self.glow, colour = (
             tinted(linear(code), scene.palette, amount)
-            for code, amount in ((zenith, 0.6), (middle, 0.8), (horizon, 0.8), (glow, 0.8), (sun, 0.85))
+            for code, amount in ((zenith, 0.6), (middle, 0.8), (horizon, 0.8), (glow, 0.8), (source, 0.85))
         )
         self.halo = halo
         dark = scene.time == "night" and not scene.moon
@@ -65,7 +65,7 @@ class Sky:
         self.sun = np.array(
             [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], np.float32
         )
-        self.sunlight = sun * (power if not dark else 0.02)
+        self.sunlight = colour * (power if not dark else 0.02)
         if scene.sky == "fog":
             grey = 0.6 * self.horizon + 0.4 * self.middle
             self.zenith, self.middle = lerp(self.zenith, grey, 0.55), lerp(self.middle, self.horizon, 0.6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lua_demo.scenes.noise import lerp, smoothstep
@@ -24,7 +26,7 @@ class Shadows:
         norm = float(np.hypot(ux, uz))
         self.along = (ux / norm, uz / norm)
         self.fall = float(sky.sun[1]) / norm
-        self.maps = []
+        self.maps: list[Any] = []
         # From the widest in, so that each map knows what throws shadows from outside it.
         for reach in reversed(_CASCADES):
             self.maps.insert(0, self._map(terrain, reach, cells))

@@ -73,7 +73,7 @@ class Terrain:
             self.amplitude = float(np.clip(self.amplitude * (target + 0.02) / max(skyline + 0.02, 1e-3), 0.35, 2.2))
         self.reach = float(self.height(x, z, z * 0.01).max())
 
-    def height(self, x: np.ndarray, z: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+    def height(self, x: np.ndarray, z: np.ndarray, footprint: np.ndarray | np.float32) -> np.ndarray:
         """Height of the ground (under water: negative) where a pixel covers `footprint` on it."""
         return self._relief(x, z, footprint)
 

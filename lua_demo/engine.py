@@ -30,6 +30,7 @@ from lua_demo.machine.timing import Measurement, measure
 from lua_demo.models import decoding
 from lua_demo.models.generators import from_photo
 from lua_demo.models.loaded import Absent, Models
+from lua_demo.models.upscalers import enlarge
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.pictures import images, metrics
 from lua_demo.pictures.latent_check import MANY_OUTSIDE, refuse_foreign, share_outside
@@ -199,8 +200,10 @@ class Engine:
         self, job: Job, source: Source, stop: threading.Event | None
     ) -> Generator[Progress, None, Mapping[str, str]]:
         """Load what is not loaded; gives the methods whose upscaler cannot be loaded, with the reason."""
-        absent = {}
-        missing = self.models.wanted(job)
+        upscalers = {key: method.upscaler for key, method in job.methods.items() if method.upscaler}
+        reasons = {key: row.refusal(job.base.space, job.request.scale) for key, row in upscalers.items()}
+        absent = {key: reason for key, reason in reasons.items() if reason}
+        missing = [role for role in self.models.wanted(job) if role not in absent]
         base = self.models.base(job.request.base) if job.samples else None
         if missing or (base and base.plan is None):
             yield job.progress(next(iter(job.methods)), "load")
@@ -350,7 +353,7 @@ class Engine:
 
         return Kit(
             generate=generate,
-            upscale=lambda x, factor: Output(upscaler(x, factor)),
+            upscale=lambda x, factor: enlarge(upscaler, x, factor),
             decode=lambda latent: decoding.decode(vae, latent),
             size=task.size,
         )

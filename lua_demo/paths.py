@@ -13,6 +13,9 @@ PINNED = ASSETS / "runs"
 """Comparisons that were made beforehand; the page opens with the first of them."""
 
 STATISTICS = ASSETS / "latent_statistics.safetensors"
+FLUX2_NORMALISATION = ASSETS / "flux2-normalisation.json"
+"""What FLUX.2's pipelines normalise latents by: the batch norm of its autoencoder."""
+
 STATIC = Path(__file__).resolve().parent / "ui" / "static"
 """Style sheets and scripts of the page and of the viewer."""
 

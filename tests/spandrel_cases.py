@@ -1,33 +1,55 @@
 """Upscalers from files, through the real spandrel. `test_upscaler_files` runs this in a process of its own.
 
-Two of spandrel's architectures import functions of torchvision, which these tests replace: neither is used here.
+Two of spandrel's architectures import three names of torchvision. A stand-in is there while spandrel is imported, and
+nowhere else: what is tested here calls none of them.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
+import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from gradio_client import Client
 from PIL import Image
 from safetensors.torch import save_file
-from spandrel.architectures.Compact import Compact
-from spandrel.architectures.ESRGAN import ESRGAN
-from spandrel.architectures.SPAN import SPAN
 from torch.nn import functional as F
 
+from lua_demo.catalog.methods import METHODS, add_own, add_own_folder
+from lua_demo.commands.main import main
+from lua_demo.engine import Engine
 from lua_demo.models.upscaler_files import read_upscaler
-from lua_demo.pictures.images import to_tensor
-from lua_demo.schema import UserError
+from lua_demo.pictures.images import to_array, to_tensor
+from lua_demo.runs.store import Store
+from lua_demo.schema import Request, Result, UserError
+from lua_demo.ui.page import build_demo, launch_options
+from lua_demo.ui.public import PublicEngine
+
+NAMES = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+for name in NAMES:
+    sys.modules[name] = ModuleType(name)
+for name in ("InterpolationMode", "rotate", "normalize"):
+    setattr(sys.modules[NAMES[-1]], name, None)
+spandrel = importlib.import_module("spandrel")
+for name in NAMES:
+    del sys.modules[name]
 
 SHARED = Path(__file__).parents[2] / "shared"
 DAT = SHARED / "weights" / "dat-light"
 
 
-def compact(scale: int, channels: int = 3) -> Compact:
+def compact(scale: int, channels: int = 3) -> torch.nn.Module:
     torch.manual_seed(scale)
-    return Compact(num_in_ch=channels, num_out_ch=channels, num_feat=24, num_conv=4, upscale=scale).eval()
+    return spandrel.architectures.Compact.Compact(
+        num_in_ch=channels, num_out_ch=channels, num_feat=24, num_conv=4, upscale=scale
+    ).eval()
 
 
 @pytest.fixture
@@ -69,8 +91,8 @@ def test_the_numbers_are_the_networks_own(saved, name, key):
 def test_other_architectures_are_told_by_their_tensors(saved):
     torch.manual_seed(0)
     networks = {
-        2: ESRGAN(scale=2, num_filters=16, num_blocks=2),
-        4: SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=4),
+        2: spandrel.architectures.ESRGAN.ESRGAN(scale=2, num_filters=16, num_blocks=2),
+        4: spandrel.architectures.SPAN.SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=4),
     }
     for scale, network in networks.items():
         upscaler = read_upscaler(saved(network, f"{scale}.pth"))
@@ -173,6 +195,62 @@ def test_code_in_a_file_is_not_run(tmp_path):
     torch.save({"params": Evil()}, tmp_path / "evil.pth")
     refusal(lambda: read_upscaler(tmp_path / "evil.pth"), "evil.pth", "not readable")
     assert not (tmp_path / "touched").exists()
+
+
+def test_own_files_are_columns_of_compare_and_evaluate(saved, toy_weights, photo, tmp_path, monkeypatch):
+    """The stem is the column, and what compare writes is what the file's network makes of the base."""
+    files = [saved(compact(scale), f"My model_x{scale}.pth") for scale in (2, 4)]
+    for name in ("My-model_x2", "My-model_x4"):
+        monkeypatch.setitem(METHODS, name, None)  # so that what the command adds is taken back
+        del METHODS[name]
+    out, common = tmp_path / "out", ["--device", "cpu", "--weights", str(toy_weights)]
+    own = [part for file in files for part in ("--upscaler", str(file))]
+    command = ["compare", "--image", str(photo(96, 64)), "--size", "48", "--methods", "base,swinir"]
+    assert main([*command, *own, *common, "--out", str(out)]) == 0
+    document = json.loads((out / "results.json").read_text())
+    assert list(document["methods"]) == ["base", "swinir", "My-model_x2", "My-model_x4"]
+    row = document["methods"]["My-model_x2"]
+    assert row["label"] == "My model_x2" and row["metrics"]["psnr"] > 0 and row["notes"] == []
+    assert [stage["name"] for stage in row["stages"]] == ["encode", "decode", "upscale"]
+    assert "averaged" in document["methods"]["My-model_x4"]["notes"][0]
+    assert document["weights"]["My-model_x2"].startswith("My model_x2.pth (")
+    base, made = (np.asarray(Image.open(out / f"{name}.png")) for name in ("base", "My-model_x2"))
+    with torch.inference_mode():
+        expected = compact(2)(to_tensor(base)).clamp(0, 1)
+    assert np.abs(made.astype(int) - to_array(expected)).max() <= 6, "the base was rounded to 8 bits"
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photo(96, 64), tmp_path / "photos")
+    methods = ["--methods", "base,My-model_x2", *own[:2], "--crop", "64", "--scales", "2", "4"]
+    plot = tmp_path / "plot.svg"
+    assert main(["evaluate", "--images", str(tmp_path / "photos"), *methods, *common, "--plot", str(plot)]) == 0
+    assert plot.read_text().count("My model_x2:") == 2
+
+
+def test_a_folder_of_upscalers_is_on_the_page(saved, toy_weights, photo, tmp_path, monkeypatch):
+    folder = saved(compact(2), "Mine.safetensors").parent
+    (folder / "notes.txt").write_text("no upscaler")
+    monkeypatch.setenv("LUA_DEMO_UPSCALERS", str(folder))
+    monkeypatch.setitem(METHODS, "Mine", None)
+    del METHODS["Mine"]
+    demo = build_demo(Engine("cpu", weights=toy_weights), Store(tmp_path / "store", pinned=None))
+    demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    try:
+        client = Client(f"http://127.0.0.1:{demo.server_port}", verbose=False)
+        assert client.predict(api_name="/models")["methods"]["Mine"]["label"] == "Mine"
+        assert "Mine" in str(demo.get_config_file()["components"])
+    finally:
+        demo.close()
+    (folder / "Mine.safetensors").write_bytes(b"broken")
+    page = PublicEngine(Engine("cpu", weights=toy_weights))
+    request = Request(str(photo(96, 64)), size=48, methods=("base", "Mine"))
+    reason = {event.method: event for event in page.compare(request) if isinstance(event, Result)}["Mine"].skipped
+    assert reason.startswith("Mine.safetensors is not readable") and str(folder) not in reason
+    monkeypatch.setenv("LUA_DEMO_UPSCALERS", str(tmp_path / "none"))
+    refusal(lambda: add_own_folder(os.environ), "LUA_DEMO_UPSCALERS", "no folder")
+
+
+def test_a_name_that_is_taken_is_refused(saved):
+    refusal(lambda: add_own([saved(compact(2), "lua.pth")]), "lua.pth", "rename the file")
 
 
 @pytest.mark.skipif(not DAT.is_dir(), reason="no ../shared/weights/dat-light")

@@ -101,7 +101,7 @@ def test_a_folder_that_is_no_pipeline_is_told(machine, tmp_path):
 
 
 def test_the_release_of_swinir_is_looked_for(machine, tmp_path):
-    assert doctor.examine("cpu").weights["SwinIR (official)"] == "not here, 134 MB to download"
+    assert doctor.examine("cpu").weights["SwinIR (official)"] == "not here, 135 MB to download"
     folder = tmp_path / "lua_demo" / "weights"
     folder.mkdir(parents=True)
     for file in SWINIR_OFFICIAL.files.values():

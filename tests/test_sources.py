@@ -43,17 +43,23 @@ def downloads(monkeypatch, tmp_path) -> Path:
     return download_folder()
 
 
-def row_at(address: str) -> Upscaler:
+def file_of(url: str, content: bytes) -> File:
+    return File(url, len(content), hashlib.sha256(content).hexdigest())
+
+
+def row_at(address: str, files: dict[str, bytes]) -> Upscaler:
     """SwinIR's release, from a server here."""
-    return replace(SWINIR_OFFICIAL, files={scale: File(f"{address}/{name}", 67) for scale, name in NAMES.items()})
+    wanted = {scale: file_of(f"{address}/{name}", files[name]) for scale, name in NAMES.items()}
+    return replace(SWINIR_OFFICIAL, files=wanted)
 
 
-def official_at(address: str) -> torch.nn.Module:
-    return load_pixel_upscaler(row_at(address), Path("no weights"))
+def official_at(address: str, files: dict[str, bytes]) -> torch.nn.Module:
+    return load_pixel_upscaler(row_at(address, files), Path("no weights"))
 
 
-def fetched(url: str) -> bytes:
-    return download(File(url, 1)).read_bytes()
+def fetched(url: str, content: bytes) -> bytes:
+    """The file at `url`, which is published as `content`."""
+    return download(file_of(url, content)).read_bytes()
 
 
 def published(network: SwinIR) -> bytes:
@@ -94,12 +100,15 @@ class Server(BaseHTTPRequestHandler):
         if body is None:
             self.send_error(404, "no such file")
             return
-        start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-")) if self.ranges else 0
+        asked = self.headers.get("Range", "bytes=0-") if self.ranges else "bytes=0-"
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
         if start >= len(body):
             self.send_error(416)
             return
-        self.send_response(206 if self.ranges else 200)
+        self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         self.end_headers()
         self.wfile.write(body[start:][: self.limit])
 
@@ -130,7 +139,7 @@ def refusal(work, *words: str) -> str:
 
 def test_the_release_is_downloaded_once_and_both_scales_work(server, release, downloads):
     address, handler = server
-    network = official_at(address)
+    network = official_at(address, release)
     assert sorted(path.name for path in downloads.iterdir() if path.suffix == ".pth") == sorted(NAMES.values())
     assert len(handler.asked) == 2 and not network.training
     torch.manual_seed(0)
@@ -143,19 +152,25 @@ def test_the_release_is_downloaded_once_and_both_scales_work(server, release, do
             assert network(image, scale).shape == (1, 3, 8 * scale, 11 * scale)
     with pytest.raises(ValueError, match="no network for scale 3"):
         network(image, 3)
-    official_at("http://127.0.0.1:9/nobody")
+    official_at("http://127.0.0.1:9/nobody", release)
     assert len(handler.asked) == 2
 
 
 def test_a_download_that_broke_off_goes_on_where_it_stopped(server, release, downloads):
+    """Within one call, and in the next one where the server was gone for good."""
     address, handler = server
-    name, half = NAMES[2], len(release[NAMES[2]]) // 2
+    name = NAMES[2]
+    half = len(release[name]) // 2
     handler.limit = half
-    refusal(lambda: fetched(f"{address}/{name}"), "broke off", f"after {half} of", "try again")
-    assert not (downloads / name).exists()
+    assert fetched(f"{address}/{name}", release[name]) == release[name]
+    assert handler.asked[0] == "" and len(handler.asked) > 1 and all(handler.asked[1:]), "each time the rest"
     handler.limit = None
-    assert fetched(f"{address}/{name}") == release[name]
-    assert handler.asked == ["bytes=0-", f"bytes={half}-"]
+    handler.asked.clear()
+    (downloads / name).rename(downloads / f"{name}.part")
+    with (downloads / f"{name}.part").open("r+b") as part:
+        part.truncate(half)
+    assert fetched(f"{address}/{name}", release[name]) == release[name]
+    assert handler.asked == [f"bytes={half}-"]
     assert not (downloads / f"{name}.part").exists()
 
 
@@ -164,7 +179,7 @@ def test_a_server_without_ranges_gives_the_whole_file_again(server, release, dow
     handler.ranges = False
     downloads.mkdir(parents=True)
     (downloads / f"{NAMES[2]}.part").write_bytes(b"what came before")
-    assert fetched(f"{address}/{NAMES[2]}") == release[NAMES[2]]
+    assert fetched(f"{address}/{NAMES[2]}", release[NAMES[2]]) == release[NAMES[2]]
 
 
 def test_a_part_that_is_longer_than_the_file_is_thrown_away(server, release, downloads):
@@ -172,40 +187,47 @@ def test_a_part_that_is_longer_than_the_file_is_thrown_away(server, release, dow
     handler.files["small.bin"] = b"content"
     downloads.mkdir(parents=True)
     (downloads / "small.bin.part").write_bytes(b"much more than that")
-    assert fetched(f"{address}/small.bin") == b"content"
+    assert fetched(f"{address}/small.bin", b"content") == b"content"
 
 
-@pytest.mark.parametrize("what", ["cut off", "page", "other scale", "other size", "LUA"])
-def test_a_wrong_file_is_named_and_removed(what, server, release, downloads):
+def test_another_file_than_the_published_one_is_refused_and_removed(server, release, downloads):
+    """From the server, with the right size; or put there by hand."""
     address, handler = server
-    lua = (GOLDEN / "lua_tiny.pth").read_bytes()
+    changed = release[NAMES[2]][:-1] + bytes([release[NAMES[2]][-1] ^ 1])
+    handler.files[NAMES[2]] = changed
+    refusal(lambda: official_at(address, release), NAMES[2], "sha256", "removed", "try again")
+    assert [path.suffix for path in downloads.iterdir()] == [".lock"]
+    (downloads / NAMES[2]).write_bytes(changed)
+    refusal(lambda: official_at(address, release), NAMES[2], "sha256", "remove it")
+
+
+@pytest.mark.parametrize("what", ["page", "other scale", "other size", "LUA"])
+def test_a_published_file_that_is_no_swinir_of_that_size_is_named(what, server, release, downloads):
+    address, handler = server
     torch.manual_seed(0)
     tiny = SwinIR(**{**TOY, "window_size": 8, "scales": (2,), "residual": None})
     handler.files[NAMES[2]] = {
-        "cut off": release[NAMES[2]][:-1000],
         "page": b"<!DOCTYPE html><title>Not found</title>",
         "other scale": release[NAMES[4]],
         "other size": published(tiny),
-        "LUA": lua,
+        "LUA": (GOLDEN / "lua_tiny.pth").read_bytes(),
     }[what]
-    words = {"cut off": "not readable", "page": "not readable", "LUA": "holds LUA"}.get(what, "another SwinIR")
-    refusal(lambda: official_at(address), NAMES[2], words, "it was removed")
-    assert not (downloads / NAMES[2]).exists()
-    handler.files[NAMES[2]] = release[NAMES[2]]
-    assert official_at(address).scales == SCALES
+    words = {"page": "not readable", "LUA": "holds LUA"}.get(what, "another SwinIR")
+    refusal(lambda: official_at(address, handler.files), NAMES[2], words)
 
 
-def test_no_file_no_server_no_such_release(server, downloads):
+def test_no_file_no_server_no_such_release(server, downloads, release, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     address, _ = server
-    refusal(lambda: fetched(f"{address}/gone.pth"), f"{address}/gone.pth", "no such file", "go online")
+    refusal(lambda: fetched(f"{address}/gone.pth", b"x"), f"{address}/gone.pth", "404", "go online")
     offline = "http://127.0.0.1:9/v0.0"
     refusal(
-        lambda: official_at(offline),
-        f"{offline}/{NAMES[2]}", "could not be had", f"put it at {downloads / NAMES[2]}",
+        lambda: official_at(offline, release),
+        f"{offline}/{NAMES[2]}", "could not be downloaded", f"put it at {downloads / NAMES[2]}",
     )  # fmt: skip
     shutil.rmtree(downloads)
     downloads.write_text("a file where the folder should be")
-    refusal(lambda: fetched(f"{address}/{NAMES[2]}"), "could not be had")
+    refusal(lambda: fetched(f"{address}/{NAMES[2]}", b"x"), "could not be downloaded")
 
 
 def test_the_cache_is_below_the_users(monkeypatch, tmp_path):
@@ -279,7 +301,7 @@ def released(server, monkeypatch, tmp_path):
     """The handler of a server that stands for the release; what is downloaded is kept below `tmp_path`."""
     address, handler = server
     row = METHODS["swinir-official"]
-    monkeypatch.setitem(METHODS, "swinir-official", replace(row, upscaler=row_at(address)))
+    monkeypatch.setitem(METHODS, "swinir-official", replace(row, upscaler=row_at(address, handler.files)))
     return handler
 
 
@@ -329,8 +351,11 @@ def test_results_name_the_official_weights(released, toy_weights, photo, tmp_pat
 
 
 def test_without_network_the_official_swinir_is_left_out(released, engine, photo, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     row = METHODS["swinir-official"]
-    monkeypatch.setitem(METHODS, "swinir-official", replace(row, upscaler=row_at("http://127.0.0.1:9/v0.0")))
+    monkeypatch.setitem(
+        METHODS, "swinir-official", replace(row, upscaler=row_at("http://127.0.0.1:9/v0.0", released.files))
+    )
     made = official(engine, photo(24, 16), methods=("swinir-official", "base", "lua"))
     reason = made["swinir-official"].skipped
     assert made["swinir-official"].image is None and "\n" not in reason

@@ -141,12 +141,14 @@ def offered(engine: Engine) -> tuple[set[str], set[str]]:
 
 
 def test_a_public_page_offers_what_is_here_and_what_is_named(nothing_cached, toy_weights, monkeypatch, tmp_path):
-    engine, others = Engine("cpu", weights=toy_weights), set(METHODS) - {"swinir-official"}
+    engine = Engine("cpu", weights=toy_weights)
+    others = {key for key, row in METHODS.items() if not (row.upscaler and row.upscaler.published)}
+    assert set(METHODS) - others >= {"swinir-official", "realesrgan", "realplksr", "span", "sesqui"}
     assert offered(engine) == (set(BASES), set(METHODS)), "a page of one's own"
     monkeypatch.setenv("SPACE_ID", "somebody/demo")
     assert offered(engine) == ({"embedded"}, others)
     monkeypatch.setenv("LUA_DEMO_OFFER", "sdxl, swinir-official")
-    assert offered(engine) == ({"embedded", "sdxl"}, set(METHODS))
+    assert offered(engine) == ({"embedded", "sdxl"}, others | {"swinir-official"})
     monkeypatch.setenv("LUA_DEMO_OFFER", "all")
     assert offered(engine) == (set(BASES), set(METHODS))
     monkeypatch.delenv("SPACE_ID")
@@ -164,7 +166,8 @@ def test_weights_on_disk_are_offered(nothing_cached, monkeypatch, tmp_path):
     for file in SWINIR_OFFICIAL.files.values():
         file.path.parent.mkdir(parents=True, exist_ok=True)
         file.path.touch()
-    assert offered(Engine("cpu", weights=tmp_path / "weights")) == ({"embedded", "sd15"}, set(METHODS))
+    bases, methods = offered(Engine("cpu", weights=tmp_path / "weights"))
+    assert bases == {"embedded", "sd15"} and "swinir-official" in methods and "realesrgan" not in methods
 
 
 def test_what_is_not_offered_is_refused_by_name(nothing_cached, toy_weights, photo, monkeypatch):
@@ -173,7 +176,7 @@ def test_what_is_not_offered_is_refused_by_name(nothing_cached, toy_weights, pho
     for request in (Request(prompt="hills", base="sdxl"), Request(path, base="sdxl")):
         with pytest.raises(UserError, match=r"^SDXL base 1\.0 is not offered on this page, where 6\.5 GiB would.*$"):
             page.compare(request)
-    with pytest.raises(UserError, match=r"^SwinIR \(official\) is not offered on this page, where 134 MB would.*$"):
+    with pytest.raises(UserError, match=r"^SwinIR \(official\) is not offered on this page, where 135 MB would.*$"):
         page.compare(Request(path, methods=("base", "swinir-official")))
     for request in (Request(path), Request(path, base="flux1-dev", decoder="tiny")):
         page.compare(request)  # needs nothing of the base itself
@@ -188,7 +191,7 @@ def test_a_page_for_others_says_what_it_does_not_offer(nothing_cached, toy_weigh
         client = Client(f"http://127.0.0.1:{demo.server_port}", verbose=False)
         models, file = client.predict(api_name="/models"), handle_file(str(photo(64, 48)))
         assert "not offered on this page" in models["bases"]["sdxl"]["how"] and not models["bases"]["sdxl"]["runs"]
-        assert "134 MB" in models["methods"]["swinir-official"]["not_offered"]
+        assert "135 MB" in models["methods"]["swinir-official"]["not_offered"]
         assert models["methods"]["lua"]["not_offered"] == ""
         with pytest.raises(AppError, match=r"SDXL base 1\.0 is not offered on this page"):
             client.predict(image=file, base="sdxl", api_name="/compare")

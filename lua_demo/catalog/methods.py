@@ -5,11 +5,15 @@ A pixel upscaler is a row of `METHODS` with the composition `PIXEL_UPSCALE`; not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lua_demo.catalog.compositions import BASE, LARGE, LATENT_UPSCALE, ORIGINAL, PIXEL_UPSCALE, Step, from_prompt
-from lua_demo.catalog.upscalers import File, Upscaler
+from lua_demo.catalog.published import REALESRGAN, REALPLKSR, SESQUI, SPAN, SWINIR_OFFICIAL
+from lua_demo.catalog.upscalers import SUFFIXES, Upscaler
+from lua_demo.schema import UserError
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,8 @@ class Method:
     of_prompt: Method | None = None
 
 
-SWINIR_RELEASE = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0"
-SWINIR_OFFICIAL = Upscaler(
-    "swinir",
-    files={
-        scale: File(f"{SWINIR_RELEASE}/001_classicalSR_DF2K_s64w8_SwinIR-M_x{scale}.pth", megabytes=67)
-        for scale in (2, 4)
-    },
-    window=8,
-)
-"""Classical super-resolution (arXiv 2108.10257), trained on DF2K: the best of the paper's."""
+OWN_FOLDER = "LUA_DEMO_UPSCALERS"
+"""Environment variable with a folder of the user's own upscalers."""
 
 METHODS: dict[str, Method] = {
     "base": Method("Base, as decoded", "The base latent, decoded without upscaling.", BASE),
@@ -61,6 +57,22 @@ METHODS: dict[str, Method] = {
     "swinir-official": Method(
         "SwinIR (official)", "One decode, then the SwinIR that its authors released upscales pixels.",
         PIXEL_UPSCALE, SWINIR_OFFICIAL, default=False,
+    ),
+    "realesrgan": Method(
+        "Real-ESRGAN (pixels)", "One decode, then Real-ESRGAN, trained to repair and invent detail, upscales pixels.",
+        PIXEL_UPSCALE, REALESRGAN, default=False,
+    ),
+    "realplksr": Method(
+        "RealPLKSR (pixels)", "One decode, then a RealPLKSR for web photos (by Philip Hofmann) upscales pixels.",
+        PIXEL_UPSCALE, REALPLKSR, default=False,
+    ),
+    "span": Method(
+        "SPAN (pixels)", "One decode, then a small, fast SPAN (by Philip Hofmann) upscales pixels.",
+        PIXEL_UPSCALE, SPAN, default=False,
+    ),
+    "sesqui": Method(
+        "SesquiLSR (latent)", "SesquiLSR, a convolutional rival of LUA, upscales the latent, then one decode.",
+        LATENT_UPSCALE, SESQUI, default=False,
     ),
     "bicubic": Method(
         "Bicubic latent", "Bicubic interpolation of the latent, then one decode.", LATENT_UPSCALE, Upscaler("bicubic")
@@ -91,6 +103,43 @@ def methods_of(kind: str) -> Mapping[str, Method]:
         for key, row in METHODS.items()
         if row.of_prompt or not row.needs_truth
     }
+
+
+def add_own(files: Sequence[str | Path]) -> list[str]:
+    """Add a column per file of an upscaler: its name without the suffix is the label and the key.
+
+    Returns the keys. The files are read when the columns are first run.
+
+    Raises:
+        UserError: a file does not exist, or its name is taken.
+    """
+    keys = []
+    for file in map(Path, files):
+        key = re.sub(r"[^A-Za-z0-9_]+", "-", file.stem).strip("-")  # also the name of its picture's file
+        upscaler = Upscaler("spandrel", own=str(file.expanduser().resolve()), licence="")
+        if not file.expanduser().is_file():
+            raise UserError(f"{file} does not exist; give the file of an upscaler")
+        if not key or (key in METHODS and METHODS[key].upscaler != upscaler):
+            raise UserError(f"the column of {file} would be called {key!r}, as another one is; rename the file")
+        METHODS[key] = Method(
+            file.stem, f"One decode, then {file.name} upscales pixels.", PIXEL_UPSCALE, upscaler, default=False
+        )
+        keys.append(key)
+    return keys
+
+
+def add_own_folder(environment: Mapping[str, str]) -> list[str]:
+    """`add_own` of the upscalers in the folder that LUA_DEMO_UPSCALERS names.
+
+    Raises:
+        UserError: there is no such folder, or a name is taken.
+    """
+    if not (named := environment.get(OWN_FOLDER)):
+        return []
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{OWN_FOLDER} names {folder}, which is no folder")
+    return add_own(sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES))
 
 
 KINDS = ("prompt", "photo", "latent")

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+"""Of files that can hold an upscaler."""
+
 
 @dataclass(frozen=True)
 class File:
@@ -14,13 +17,13 @@ class File:
 
     Attributes:
         url: where it is downloaded from; its last part is the file's name.
-        megabytes: its size in 10^6 bytes, for people.
-        sha256: of the whole file, in hex; empty where it is not known.
+        size: in bytes.
+        sha256: of the whole file, in hex.
     """
 
     url: str
-    megabytes: float
-    sha256: str = ""
+    size: int
+    sha256: str
 
     @property
     def name(self) -> str:
@@ -40,6 +43,9 @@ class Upscaler:
         kind: how it is loaded: a key of `models.loaders.LOADERS`.
         folder: of the shipped weights, below the folder of all weights; empty where none are shipped.
         files: scale -> published file, downloaded when the upscaler is first chosen.
+        by_space: the same by latent space, for an upscaler of latents: key of `spaces.SPACES` -> published file.
+        own: a file of the user; empty otherwise.
+        scales: those that it can enlarge by; empty for any.
         licence: of the weights, as an SPDX identifier.
         window: input cells or pixels per attention window; 0 for a network without windows.
     """
@@ -47,13 +53,30 @@ class Upscaler:
     kind: str
     folder: str = ""
     files: Mapping[int, File] = field(default_factory=dict)
+    by_space: Mapping[str, File] = field(default_factory=dict)
+    own: str = ""
+    scales: tuple[int, ...] = ()
     licence: str = "Apache-2.0"
     window: int = 0
 
     @property
+    def published(self) -> list[File]:
+        """All files that may have to be downloaded."""
+        return [*self.files.values(), *self.by_space.values()]
+
+    @property
     def missing(self) -> list[File]:
         """The published files that are not on this machine yet."""
-        return [file for file in self.files.values() if not file.path.is_file()]
+        return [file for file in self.published if not file.path.is_file()]
+
+    def refusal(self, space: str, scale: int) -> str:
+        """Why it cannot enlarge by `scale` in the latent space `space`; empty where it can."""
+        if self.scales and scale not in self.scales:
+            return f"it enlarges by {' or '.join(map(str, self.scales))}, not by {scale}; choose another scale"
+        if self.by_space and space not in self.by_space:
+            known = ", ".join(self.by_space)
+            return f"it was published for the latent spaces {known}, not for {space}; choose a model of one of these"
+        return ""
 
 
 def download_folder() -> Path:

@@ -143,8 +143,8 @@ def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
             own, tiny = folder / space / "tiny", f"madebyollin/{row.tiny}"
             found[f"tiny autoencoder, {space}"] = str(own) if own.is_dir() else f"{tiny}: {_where(tiny, cached)}"
     for method in METHODS.values():
-        if method.upscaler and method.upscaler.files:
-            megabytes = sum(file.megabytes for file in method.upscaler.missing)
+        if method.upscaler and method.upscaler.published:
+            megabytes = sum(file.size for file in method.upscaler.missing) / 1e6
             found[method.label] = f"not here, {megabytes:.0f} MB to download" if megabytes else "cached"
     return found
 

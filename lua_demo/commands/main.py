@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from PIL import Image
 
 import lua_demo
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import ASPECTS, METHODS
+from lua_demo.catalog.methods import ASPECTS, METHODS, OWN_FOLDER, add_own, add_own_folder
 from lua_demo.catalog.spaces import DECODERS
 from lua_demo.commands import evaluate
 from lua_demo.engine import Engine
@@ -105,6 +106,7 @@ def parser() -> Parser:
     averages.add_argument("--scales", type=int, nargs="+", default=[2, 4])
     averages.add_argument("--crop", type=int, default=512, help="side of the centre crops (default: %(default)s)")
     averages.add_argument("--methods", default=",".join(evaluate.ORDER), help="default: %(default)s")
+    _add_upscaler(averages)
     averages.add_argument("--json", type=Path, metavar="FILE", help="write averages and per-image values")
     averages.add_argument("--plot", type=Path, metavar="FILE", help="write quality against time as SVG")
     evaluate.add_space_arguments(averages)
@@ -118,6 +120,20 @@ def parser() -> Parser:
 def _add_methods(command: argparse.ArgumentParser) -> None:
     default = ",".join(key for key, row in METHODS.items() if row.default)
     command.add_argument("--methods", default=default, help=f"out of {','.join(METHODS)} (default: %(default)s)")
+    _add_upscaler(command)
+
+
+def _add_upscaler(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--upscaler", type=Path, action="append", default=[], metavar="FILE",
+        help=f"a pixel upscaler of your own, read by spandrel: a column by the file's name; repeatable (also: a folder "
+        f"in {OWN_FOLDER})",
+    )  # fmt: skip
+
+
+def _methods(args: argparse.Namespace) -> tuple[str, ...]:
+    """Those of --methods, and those of --upscaler, which are added to the table."""
+    return tuple(dict.fromkeys([*_split(args.methods), *add_own(args.upscaler)]))
 
 
 def _add_models(command: argparse.ArgumentParser) -> None:
@@ -141,7 +157,7 @@ def _models(args: argparse.Namespace) -> dict[str, Any]:
 def run_compare(args: argparse.Namespace) -> int:
     if not args.out and not args.pin:
         raise UserError("nowhere to write to; give --out DIR, or --pin NAME")
-    plain = {"scale": args.scale, "size": args.size, "methods": _split(args.methods), "seed": args.seed}
+    plain = {"scale": args.scale, "size": args.size, "methods": _methods(args), "seed": args.seed}
     job = resolve(unchecked({"prompt": args.prompt, **plain, **_models(args)}, args.image, args.latent))
     request = job.request
     engine = Engine(args.device, args.dtype, args.weights)
@@ -178,7 +194,7 @@ def _pin(name: str, results: Sequence[Result], document: dict[str, Any], request
 def run_batch(args: argparse.Namespace) -> int:
     """0 when all items are there, 1 when any failed."""
     sources = batch.read_sources(args.source, args.out, args.prompts)
-    settings = {"size": args.size, "methods": _split(args.methods), **_models(args)}
+    settings = {"size": args.size, "methods": _methods(args), **_models(args)}
     items = batch.items(sources, settings, args.scales, args.seeds)
     devices = join(args.device)
     engine = Engine(devices.device, args.dtype, args.weights)
@@ -249,7 +265,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     devices = join(args.device)
     engine = Engine(devices.device, args.dtype, args.weights)
     used = evaluate.use_space(engine, args)
-    methods = _split(args.methods)
+    methods = _methods(args)
     if args.scenes is None:
         result = evaluate.evaluate(engine, args.images, args.scales, args.crop, methods, args.space, devices)
     else:
@@ -279,6 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # `images.load_photo` refuses what is too large with a line of its own.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     try:
+        add_own_folder(os.environ)
         if argv and argv[0] in DELEGATED:
             return importlib.import_module(DELEGATED[argv[0]][0]).main(argv[1:])
         args = parser().parse_args(argv)

@@ -137,7 +137,7 @@ class Models:
             return {}
         if not isinstance(source, Path):
             return {key: source}
-        name = row.folder or (source.name if row.files else name_of(source))
+        name = row.folder or (source.name if row.own or row.published else name_of(source))
         return {key: f"{name} ({fingerprint(source)})" if source.exists() else name}
 
     def _found(self, job: Job, role: str) -> Found | None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.catalog.upscalers import Upscaler
+from lua_demo.models.download import download
 from lua_demo.models.lua import find_lua, lua_source
 from lua_demo.models.pixel_upscalers import load_pixel_upscaler
+from lua_demo.models.sesqui import load_sesqui
+from lua_demo.models.upscaler_files import read_upscaler
 from lua_demo.models.upscalers import Found, bicubic
 
 Loader = Callable[[Upscaler, str, Path], Found]
@@ -26,7 +30,23 @@ def _bicubic(row: Upscaler, space: str, weights: Path) -> Found:
     return Found(bicubic)
 
 
-LOADERS: dict[str, Loader] = {"lua": _lua, "swinir": _pixels, "bicubic": _bicubic}
+def _spandrel(row: Upscaler, space: str, weights: Path) -> Found:
+    files = [Path(row.own)] if row.own else [download(file) for file in row.files.values()]
+    return Found(read_upscaler(*files), files[0])
+
+
+def _sesqui(row: Upscaler, space: str, weights: Path) -> Found:
+    file = download(row.by_space[space])
+    return Found(load_sesqui(file, space, SPACES[space].channels), file)
+
+
+LOADERS: dict[str, Loader] = {
+    "lua": _lua,
+    "swinir": _pixels,
+    "bicubic": _bicubic,
+    "spandrel": _spandrel,
+    "sesqui": _sesqui,
+}
 
 
 def source_of(row: Upscaler, space: str, weights: Path, scale: int | None = None) -> str | Path:
@@ -37,6 +57,10 @@ def source_of(row: Upscaler, space: str, weights: Path, scale: int | None = None
     """
     if row.folder:
         return weights / row.folder
+    if row.own:
+        return Path(row.own)
+    if space in row.by_space:
+        return row.by_space[space].path
     if row.files:
         return row.files.get(scale, next(iter(row.files.values()))).path
     return lua_source(space, weights) if row.kind == "lua" else ""

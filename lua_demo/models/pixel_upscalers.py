@@ -34,8 +34,7 @@ def load_pixel_upscaler(row: Upscaler, weights: Path) -> nn.Module:
     On the CPU in float32 and eval mode: the shipped one below `weights`, or one network per published file.
 
     Raises:
-        UserError: the folder is missing; a file cannot be downloaded, or is not exactly the network of the release:
-            it is removed then.
+        UserError: the folder is missing; a file cannot be downloaded, or is not exactly the network of the release.
     """
     if row.folder:
         return load_swinir(weights / row.folder)
@@ -43,15 +42,11 @@ def load_pixel_upscaler(row: Upscaler, weights: Path) -> nn.Module:
 
 
 def _released(published: File, scale: int) -> SwinIR:
-    """The network in a published file, which must be SwinIR-M for `scale`; another file is removed."""
+    """The network in a published file, which must be SwinIR-M for `scale`."""
     file = download(published)
     with torch.device("meta"):
         wanted = {name: value.shape for name, value in SwinIR(scales=(scale,)).state_dict().items()}
-    try:
-        network = load_swinir(file)
-        if {name: value.shape for name, value in network.state_dict().items()} != wanted:
-            raise UserError(f"{file} is another SwinIR than the classical one for x{scale}: get it again")
-    except UserError as error:
-        file.unlink()
-        raise UserError(f"{error}; it was removed, the next run downloads it anew") from error
+    network = load_swinir(file)
+    if {name: value.shape for name, value in network.state_dict().items()} != wanted:
+        raise UserError(f"{file} is another SwinIR than the classical one for x{scale}")
     return network

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.catalog.upscalers import SUFFIXES
 from lua_demo.models.checkpoints import UNREADABLE
 from lua_demo.models.tiles import within_memory
 from lua_demo.models.weights import first_line
@@ -21,7 +22,6 @@ from lua_demo.schema import UserError
 TILES = (512, 256, 128)
 """Sides of tiles in px of the input, where memory does not suffice for the whole picture."""
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 NEEDED = "upscalers of others are read by spandrel, which is not installed: pip install spandrel torchvision"
 
 

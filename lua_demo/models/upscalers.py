@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.catalog.compositions import Output
+from lua_demo.models.upscaler_files import FileUpscaler
 from lua_demo.networks.fast import accelerate
 from lua_demo.networks.swin import SwinUpscaler
 
@@ -54,8 +56,17 @@ class Fast(nn.Module):
             return self.network(x.to(self.dtype), scale)
 
 
+def enlarge(upscaler: Upscale, x: Tensor, scale: int) -> Output:
+    """What `upscaler` makes of `x`, with its notes on how, where it has any."""
+    if isinstance(upscaler, FileUpscaler):
+        return Output(*upscaler.enlarge(x, scale))
+    return Output(upscaler(x, scale))
+
+
 def fast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """`network` with every LUA and SwinIR in it, or itself, made `Fast`."""
+    """`network` with every LUA and SwinIR in it, or itself, made `Fast`; an upscaler from a file in `dtype`."""
+    if isinstance(network, FileUpscaler):
+        return network.set_dtype(dtype)
     if isinstance(network, SwinUpscaler):
         return Fast(network, dtype)
     for name, child in list(network.named_children()):

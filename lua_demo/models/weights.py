@@ -87,6 +87,11 @@ def fingerprint(source: str | os.PathLike[str]) -> str:
     return _digest(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))[:12]
 
 
+def sha256(file: Path) -> str:
+    """Of the content of `file`, in hex."""
+    return _digest(((file, file.stat().st_size, file.stat().st_mtime_ns),))
+
+
 @functools.lru_cache(maxsize=32)
 def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
     """sha256 of files, each with size and time of its last change, so that a changed one is read again."""

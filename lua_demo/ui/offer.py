@@ -21,7 +21,7 @@ SETTING, ALL = "LUA_DEMO_OFFER", "all"
 
 def downloaded() -> dict[str, str]:
     """Bases and methods whose weights are downloaded when they are first chosen, with their names for people."""
-    methods = {key: row.label for key, row in METHODS.items() if row.upscaler and row.upscaler.files}
+    methods = {key: row.label for key, row in METHODS.items() if row.upscaler and row.upscaler.published}
     return {key: row.label for key, row in BASES.items() if row.hub_id} | methods
 
 
@@ -65,7 +65,7 @@ class Offer:
         missing = row.missing if row else []
         if not missing or self._may_download(key):
             return ""
-        megabytes = sum(file.megabytes for file in missing)
+        megabytes = sum(file.size for file in missing) / 1e6
         return f"not offered on this page, where {megabytes:.0f} MB would have to be downloaded first"
 
     def check(self, job: Job, engine: Engine) -> None:

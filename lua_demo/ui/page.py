@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
+from lua_demo.catalog.methods import add_own_folder
 from lua_demo.engine import Engine
 from lua_demo.paths import EXAMPLES
 from lua_demo.pictures import metrics
@@ -42,6 +44,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
 
     `store` keeps the finished comparisons; by default the one that the environment describes.
     """
+    add_own_folder(os.environ)
     store = store or Store.from_environment()
     # Served where they are, without a copy; all of these folders can be read by whoever knows a file's whole path.
     gr.set_static_paths([store.folder, *([store.pinned] if store.pinned else []), EXAMPLES])

@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub.constants import HF_HUB_CACHE
 
+from lua_demo.catalog.methods import METHODS
 from lua_demo.catalog.upscalers import download_folder
 from lua_demo.engine import Engine
 from lua_demo.request.job import Job, resolve
@@ -53,7 +54,8 @@ class PublicEngine:
 
 
 def relative(text: str, weights: Path) -> str:
-    """`text` with the paths below `weights`, the hub's cache and ours relative to these."""
-    for folder in (weights, HF_HUB_CACHE, download_folder()):
+    """`text` with the paths below `weights`, the hub's cache, ours and those of own upscalers relative to these."""
+    own = {Path(row.upscaler.own).parent for row in METHODS.values() if row.upscaler and row.upscaler.own}
+    for folder in (weights, HF_HUB_CACHE, download_folder(), *own):
         text = text.replace(f"{folder}/", "")
     return text

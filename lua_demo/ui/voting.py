@@ -27,7 +27,6 @@ INTRO = (
 )
 PLACEHOLDER = "<p><b>No pair drawn yet</b></p>"
 OTHER = '<p class="told">Another comparison is on show now.</p>'
-LABELS = {key: method.label for key, method in METHODS.items()} | {SAMPLED: methods_of("prompt")["native"].label}
 DRAW, NEXT = "Draw a pair", "Next pair"
 
 Answer = tuple[Any, Any, Any, Any, Any, Any]
@@ -151,7 +150,9 @@ def spread(entry: Tally) -> str:
 
 
 def label(method: str) -> str:
-    return LABELS.get(method, method)
+    if method == SAMPLED:
+        return methods_of("prompt")["native"].label
+    return METHODS[method].label if method in METHODS else method
 
 
 def tally_html(counts: Sequence[Tally]) -> str:

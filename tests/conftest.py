@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spaces
 import torch
 from gradio_client import Client
 from PIL import Image
@@ -24,6 +25,7 @@ from lua_demo.request.job import with_rows
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request
 from lua_demo.ui.page import build_demo, launch_options
+from lua_demo.ui.zero_gpu import ZeroGpuEngine
 
 CHROMIUM = shutil.which("chromium")
 expect.set_options(timeout=30_000)  # for machines that are busy with other things
@@ -111,8 +113,13 @@ def photo(tmp_path: Path) -> Callable[[int, int], Path]:
 
 @pytest.fixture
 def engine(toy_weights: Path) -> Engine:
-    """A fresh engine on the CPU with toy weights."""
-    return Engine("cpu", weights=toy_weights)
+    """A fresh engine, as the app has it, on the CPU with toy weights."""
+    return engine_of_the_app(toy_weights)
+
+
+def engine_of_the_app(weights: Path) -> ZeroGpuEngine:
+    """The engine that app.py builds, on the CPU with other weights."""
+    return ZeroGpuEngine(spaces.GPU, "cpu", weights=weights)
 
 
 @contextlib.contextmanager
@@ -120,7 +127,7 @@ def served(weights: Path, cache: Path, store: Store) -> Iterator[str]:
     """The address of the page over these weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(cache))
-        demo = build_demo(Engine("cpu", weights=weights), store)
+        demo = build_demo(engine_of_the_app(weights), store)
         _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
         try:
             yield address

@@ -29,8 +29,10 @@ def page_store(tmp_path_factory) -> Store:
 @pytest.fixture(scope="module")
 def url(page_weights, page_store, tmp_path_factory) -> Iterator[str]:
     """By a name of its own: on 127.0.0.1 a browser has a clipboard without https too."""
-    with served(page_weights, tmp_path_factory.mktemp("cache"), page_store) as address:
-        yield f"http://plain.test:{urlsplit(address).port}/"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUA_DEMO_HOSTS", "plain.test")
+        with served(page_weights, tmp_path_factory.mktemp("cache"), page_store) as address:
+            yield f"http://plain.test:{urlsplit(address).port}/"
 
 
 def state(page: Page) -> dict[str, list[str]]:

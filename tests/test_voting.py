@@ -23,9 +23,11 @@ from lua_demo.runs.booth import SAMPLED, Booth, anonymous, full_size
 from lua_demo.runs.store import Store
 from lua_demo.runs.votes import Tally
 from lua_demo.schema import UserError
+from lua_demo.ui.limits import Limits
 from lua_demo.ui.voting import Voting, result_html, tally_html
 
 CHOICES = ("a", "b", "")
+LIMITS = Limits(lambda: False)
 SESSION = gr.Request(session_hash="a")
 TELLING = re.compile(r"lua|swinir|bicubic|native|round.?trip", re.IGNORECASE)
 
@@ -157,7 +159,7 @@ def test_no_pair_of_a_run_that_is_gone_or_has_too_few_pictures(booth, store, run
         (store.folder / run_id / f"{method}.webp").unlink()
     with pytest.raises(UserError, match="needs two methods"):
         booth.draw(run_id)
-    token, _, column, _, words, again = Voting(store).draw({"run": run_id}, "", SESSION)
+    token, _, column, _, words, again = Voting(store, LIMITS).draw({"run": run_id}, "", SESSION)
     assert token == "" and column.visible is False and "needs two methods" in words and again.visible
 
 
@@ -175,7 +177,7 @@ def test_the_result_names_both_and_counts_from_the_leader(booth, run_id):
 
 
 def test_a_pair_of_another_comparison_is_taken_away(store, run_id):
-    voting = Voting(store)
+    voting = Voting(store, LIMITS)
     token = voting.draw({"run": run_id}, "", SESSION)[0]
     assert voting.follow({"run": run_id}, token)[0] != "" and voting.follow(None, token)[0] != ""
     assert voting.follow({"run": store.pinned_names()[0]}, token)[0] == ""

@@ -80,10 +80,11 @@ def measure(device: str = "auto", dtype: str = "auto", scale: int = 2) -> App:
 
 def _run(engine: Engine, request: Request) -> tuple[dict[str, float], list[Result]]:
     start, arrivals, results = time.perf_counter(), {}, []
-    for event in engine.compare(request):
-        if not isinstance(event, Progress):
-            arrivals[event.method] = time.perf_counter() - start
-            results.append(event)
+    with contextlib.closing(engine.compare(request)) as events:
+        for event in events:
+            if not isinstance(event, Progress):
+                arrivals[event.method] = time.perf_counter() - start
+                results.append(event)
     return arrivals, results
 
 

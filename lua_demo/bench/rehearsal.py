@@ -5,6 +5,7 @@ That shows what fits, which dtypes and shapes work and what each stage takes on 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -129,12 +130,13 @@ def write(base: str, folder: Path) -> None:
 
 def _run(engine: Engine, request: Request, tell: Callable[[str], None]) -> list[Result]:
     results, last = [], ""
-    for event in engine.compare(request):
-        if not isinstance(event, Progress):
-            results.append(event)
-        elif (stage := f"{event.method}: {event.stage}") != last:
-            last = stage
-            tell(f"  {request.size} px, {stage}")
+    with contextlib.closing(engine.compare(request)) as events:
+        for event in events:
+            if not isinstance(event, Progress):
+                results.append(event)
+            elif (stage := f"{event.method}: {event.stage}") != last:
+                last = stage
+                tell(f"  {request.size} px, {stage}")
     return results
 
 

@@ -101,7 +101,7 @@ def cached_bytes() -> dict[str, int]:
 
 
 def base_states(models: Models) -> tuple[BaseState, ...]:
-    """Whether each base can run with these models; what they hold is given back."""
+    """Whether each base can run with these models; what they hold counts as free, and stays where it is."""
     cached = cached_bytes()
     return tuple(base_state(key, models, cached) for key in BASES)
 
@@ -115,10 +115,11 @@ def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -
         missing = f"prompts need weights that are missing, photos and latents work: there is no {folder}"
         how = RESIDENT.label if there else missing
         return BaseState(key, row.label, there, how, "shipped" if there else "not here", 0.0, "")
-    base, size = models.base(key), (row.sizes[0], row.sizes[0])
+    base, others = models.peek(key)
+    size = row.sizes[0], row.sizes[0]
     try:
-        plans = base.plans(size)
-        how = plans[0].label if plans else base.refusal(size)
+        plans = base.plans(size, others)
+        how = plans[0].label if plans else base.refusal(size, others)
     except UserError as error:  # what lies in the folder is no pipeline
         plans, how = [], str(error)
     if Path(base.source).is_dir():

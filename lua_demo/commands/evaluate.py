@@ -5,6 +5,7 @@ It reads the engine's own stream, so the numbers are those that the page and `co
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
@@ -192,8 +193,9 @@ def evaluate_scenes(
 
 def _measured(engine: Engine, request: Request, truth: np.ndarray) -> dict[str, dict[str, float | None]]:
     """Method -> the engine's metrics, those of `metrics.further`, and `seconds`."""
-    events = (event for event in engine.compare(request) if isinstance(event, Result))
-    results = {event.method: event for event in events if event.image is not None}
+    with contextlib.closing(engine.compare(request)) as events:
+        made = [event for event in events if isinstance(event, Result)]
+    results = {event.method: event for event in made if event.image is not None}
     base = results["base"].image if "base" in results else None
     entries = {}
     for method, made in results.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -161,19 +162,22 @@ def run_compare(args: argparse.Namespace) -> int:
     job = resolve(unchecked({"prompt": args.prompt, **plain, **_models(args)}, args.image, args.latent))
     request = job.request
     engine = Engine(args.device, args.dtype, args.weights)
-    stream = engine.compare(job)
     results: list[Result] = []
-    if args.out:
-        make_folder(args.out)
-    for event in stream:
-        if isinstance(event, Progress):
-            print(f"[{event.done + 1}/{event.total}] {METHODS[event.method].label}: {records.stage(event)}", flush=True)
-        else:
-            results.append(event)
-            environment = engine.environment(job)
-            document = records.to_json(request, results, environment)
-            if args.out:
-                write_result(args.out, event, document)
+    with contextlib.closing(engine.compare(job)) as events:
+        if args.out:
+            make_folder(args.out)
+        for event in events:
+            if isinstance(event, Progress):
+                print(
+                    f"[{event.done + 1}/{event.total}] {METHODS[event.method].label}: {records.stage(event)}",
+                    flush=True,
+                )
+            else:
+                results.append(event)
+                environment = engine.environment(job)
+                document = records.to_json(request, results, environment)
+                if args.out:
+                    write_result(args.out, event, document)
     folders = [args.out] if args.out else []
     if args.pin:
         folders.append(_pin(args.pin, results, document, request))

@@ -6,6 +6,7 @@ of it, so that no method chooses what is shown. The PSNR above it is that of the
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,7 +71,8 @@ def sheets(
                 source = Path(temporary) / f"{name}.png"
                 images.save_png(truth, source)
                 request = replace(in_space(space), image=str(source), scale=scale, size=crop // scale, methods=COLUMNS)
-                made = [event for event in engine.compare(request) if isinstance(event, Result)]
+                with contextlib.closing(engine.compare(request)) as events:
+                    made = [event for event in events if isinstance(event, Result)]
                 rows.append([_detail(result, truth, side) for result in made if result.image is not None])
             written.append(out / f"x{scale}.png")
             images.save_png(_assembled(rows, side), written[-1])

@@ -23,6 +23,8 @@ from lua_demo.models.weights import hub_file
 from lua_demo.schema import UserError
 
 INDEX = "model_index.json"
+Held = tuple[int, int]
+"""Bytes of weights on a device, and beside it."""
 
 
 class BaseModel:
@@ -50,18 +52,21 @@ class BaseModel:
         texts = sum(count for part, count in parts.items() if part.startswith("text_encoder"))
         return replace(needed, encoders=texts, denoiser=parts.get(self.family.denoiser, 0), vae=parts.get("vae", 0))
 
-    def plans(self, size: tuple[int, int]) -> tuple[Plan, ...]:
-        """The ways in which a picture of `size` px can be sampled here, fastest first; what it holds counts as free."""
-        on_device, on_host = self._held()
-        host = memory.host_bytes(self.device)
-        return memory.fitting(
-            self.need(size), memory.free_bytes(self.device) + on_device, None if host is None else host + on_host
-        )
+    def plans(self, size: tuple[int, int], others: Held = (0, 0)) -> tuple[Plan, ...]:
+        """The ways in which a picture of `size` px can be sampled here, fastest first; what it and
+        `others` hold counts as free.
+        """
+        return memory.fitting(self.need(size), *self._free(others))
 
-    def refusal(self, size: tuple[int, int]) -> str:
+    def refusal(self, size: tuple[int, int], others: Held = (0, 0)) -> str:
         """Why `plans` is empty."""
-        free = memory.free_bytes(self.device) + self._held()[0]
-        return memory.refusal(self.row.label, self.need(size), free, memory.host_bytes(self.device))
+        return memory.refusal(self.row.label, self.need(size), *self._free(others))
+
+    def _free(self, others: Held) -> tuple[int, int | None]:
+        on_device, on_host = self.held()
+        host = memory.host_bytes(self.device)
+        free = memory.free_bytes(self.device) + on_device + others[0]
+        return free, None if host is None else host + on_host + others[1]
 
     def place(self, size: tuple[int, int]) -> None:
         """Load it, if it is not there, in the fastest way in which a picture of `size` px can be sampled.
@@ -178,7 +183,7 @@ class BaseModel:
             line = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{self.source} could not be loaded as a {self.family.pipeline} ({line[:200]})") from error
 
-    def _held(self) -> tuple[int, int]:
+    def held(self) -> Held:
         """Bytes of the weights on the device, and beside it."""
         if self._pipeline is None:
             return 0, 0

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lua_demo.catalog.bases import BASES, Base
 from lua_demo.catalog.spaces import AUTOENCODER, GENERATOR, LUA
 from lua_demo.machine.placement import DTYPES
-from lua_demo.models.base_model import BaseModel, components
+from lua_demo.models.base_model import BaseModel, Held, components
 from lua_demo.models.generators import load_generator
 from lua_demo.models.loaders import LOADERS, source_of
 from lua_demo.models.upscalers import Found, Upscale, fast
@@ -91,14 +91,21 @@ class Models:
 
         All others give back their memory.
         """
-        row = BASES[key]
         for other in self.bases.keys() - {key}:
             self.bases[other].release()
-        if row.hub_id and key not in self.bases:
-            narrow = self.dtype != torch.float32
-            dtype = DTYPES[row.dtype] if narrow else torch.float32
-            self.bases[key] = BaseModel(row, self._base_source(key, row), self.device, dtype)
+        if BASES[key].hub_id and key not in self.bases:
+            self.bases[key] = self._new_base(key)
         return self.bases.get(key)
+
+    def peek(self, key: str) -> tuple[BaseModel, Held]:
+        """The published base model `key`, and what the others hold that would be given back for it; nothing changes."""
+        others = [base.held() for other, base in list(self.bases.items()) if other != key]
+        on_device, on_host = (sum(held[i] for held in others) for i in range(2))
+        return self.bases.get(key) or self._new_base(key), (on_device, on_host)
+
+    def _new_base(self, key: str) -> BaseModel:
+        row, narrow = BASES[key], self.dtype != torch.float32
+        return BaseModel(row, self._base_source(key, row), self.device, DTYPES[row.dtype] if narrow else torch.float32)
 
     def sampler(self, job: Job) -> Callable[..., Tensor]:
         return self.base(job.request.base) or self.network(job, GENERATOR)

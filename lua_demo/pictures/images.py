@@ -5,6 +5,7 @@ An array is H x W x 3 uint8 sRGB; an image tensor is B x 3 x H x W float in [0, 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +91,18 @@ def save_display(array: np.ndarray, path: str | Path, effort: int = 0) -> Path:
 
     `effort` is from 0 (fastest) to 6 (smallest). Returns the path written: `path` with the suffix of the format.
     """
-    path = Path(path)
-    if max(array.shape[:2]) > WEBP_MAX_SIDE:
-        path = path.with_suffix(".png")
-        save_png(array, path)
-        return path
-    path = path.with_suffix(".webp")
+    suffix, content = encoded(array, effort)
+    path = Path(path).with_suffix(suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, "WEBP", lossless=True, quality=effort * 100 // 6, method=effort)
+    path.write_bytes(content)
     return path
+
+
+def encoded(array: np.ndarray, effort: int = 0) -> tuple[str, bytes]:
+    """As `save_display`: the suffix, and the content of the file."""
+    content = io.BytesIO()
+    if max(array.shape[:2]) > WEBP_MAX_SIDE:
+        Image.fromarray(array).save(content, "PNG", compress_level=1)
+        return ".png", content.getvalue()
+    Image.fromarray(array).save(content, "WEBP", lossless=True, quality=effort * 100 // 6, method=effort)
+    return ".webp", content.getvalue()

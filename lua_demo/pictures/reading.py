@@ -66,6 +66,17 @@ def load_photo(source: str | Path | bytes) -> Image.Image:
         raise UserError(f"{name} is damaged or truncated ({reason}); export it again as PNG or JPEG") from error
 
 
+def size_of(source: str | Path) -> tuple[int, int]:
+    """(width, height) in pixels as the header says, before any pixel is decoded. UserError as `load_photo`."""
+    name = Path(source).name or str(source)
+    data = read_regular(source, "a photo")
+    if not data:
+        raise UserError(f"{name} is empty (0 bytes); choose another file")
+    if looks_raw("", data):
+        raise _raw(name)
+    return _opened(apart(data)[0], name).size
+
+
 def _opened(pixels: bytes, name: str) -> Image.Image:
     """Header read, pixels not."""
     Image.init()

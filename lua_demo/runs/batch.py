@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import threading
@@ -209,17 +210,17 @@ def _item(
     results: list[Result] = []
     loading = False
     try:
-        events = engine.compare(request, stop)
-        make_folder(folder)
-        (folder / RESULTS).unlink(missing_ok=True)  # of other settings: never beside new pictures
-        for event in events:
-            loading = isinstance(event, Progress) and event.stage == "load"
-            if isinstance(event, Progress):
-                yield item, event
-            else:
-                results.append(event)
-                document = records.to_json(request, results, environment, source)
-                write_result(folder, event, document)
+        with contextlib.closing(engine.compare(request, stop)) as events:
+            make_folder(folder)
+            (folder / RESULTS).unlink(missing_ok=True)  # of other settings: never beside new pictures
+            for event in events:
+                loading = isinstance(event, Progress) and event.stage == "load"
+                if isinstance(event, Progress):
+                    yield item, event
+                else:
+                    results.append(event)
+                    document = records.to_json(request, results, environment, source)
+                    write_result(folder, event, document)
     except UserError as error:
         # A latent is checked right after the weights are there; everything else that fails then, fails for all.
         if loading and not request.latent:

@@ -31,15 +31,18 @@ def write_result(out: Path, result: Result, document: dict[str, Any]) -> None:
         store.write_json(out / RESULTS, document)
 
 
-def write_display(folder: Path, result: Result, source: Mapping[str, Any], effort: int = 0) -> None:
-    """Write what a stored run holds of `result`: a lossless picture for browsers, and the base latent.
+def write_display(folder: Path, result: Result, source: Mapping[str, Any], effort: int = 0) -> Path | None:
+    """Write what a stored run holds of `result`: a lossless picture for browsers, whose path is returned, and the base
+    latent.
 
     `effort` is that of `images.save_display`; `source` is what `records.describe_source` gives.
     """
+    picture = None
     if result.image is not None:
-        images.save_display(result.image, folder / f"{result.method}.webp", effort)
+        picture = images.save_display(result.image, folder / f"{result.method}.webp", effort)
     if result.latent is not None:
         save_latent(folder / LATENT, result.latent, source)
+    return picture
 
 
 def refuse_to_overwrite(files: Iterable[Path], *sources: str | Path) -> None:

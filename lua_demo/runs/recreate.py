@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +68,8 @@ def recreate(path: str | Path, engine: Engine, store: Store, source: str | Path 
                 f"(sha256 {made.sha256[:12]}); give it with --image"
             )
         request = replace(request, **{FIELDS[made.kind]: str(found)})
-    result = next(event for event in engine.compare(request) if isinstance(event, Result))
+    with contextlib.closing(engine.compare(request)) as events:
+        result = next(event for event in events if isinstance(event, Result))
     if result.image is None:
         raise UserError(f"{result.label} could not be run again: {result.skipped}")
     same, verdict = compare_pixels(before, result.image)

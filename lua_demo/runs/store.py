@@ -90,7 +90,7 @@ class Store:
             lock.acquire()
         except OSError as error:
             self.discard(folder)
-            raise self._not_kept(error) from error
+            raise self.not_kept(error) from error
         self._locks[folder.name] = lock
         return folder
 
@@ -111,7 +111,7 @@ class Store:
             write_json(draft / "run.json", document)
         except OSError as error:
             self.discard(draft)
-            raise self._not_kept(error) from error
+            raise self.not_kept(error) from error
         self._unlock(draft)
         self._note_opened(draft.name)
         self.evict(keep=draft.name)
@@ -207,7 +207,8 @@ class Store:
                 lock.release()
                 (draft / LOCK).unlink(missing_ok=True)
 
-    def _not_kept(self, error: OSError) -> NotKept:
+    def not_kept(self, error: OSError) -> NotKept:
+        """What to tell instead of `error`; the log gets the folder, too."""
         reason = error.strerror or type(error).__name__
         log.warning("%s cannot be written (%s); set LUA_DEMO_STORE to another folder", self.folder, reason)
         return NotKept(f"not kept, so there is no link and no download: the store cannot be written ({reason})")

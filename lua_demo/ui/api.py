@@ -3,7 +3,9 @@
 Without `from __future__ import annotations`: gradio reads the annotations and shows them to the endpoints' users.
 """
 
+import contextlib
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +38,7 @@ from lua_demo.request.job import Job, resolve
 from lua_demo.request.settings import DEFAULTS, unchecked
 from lua_demo.runs import export
 from lua_demo.runs.run import Run
-from lua_demo.schema import Progress, Request, UserError
+from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 from lua_demo.ui.form import can_prompt
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.inputs import uploaded
@@ -128,13 +130,14 @@ class Api:
                     image, latent, prompt=prompt, scale=scale, methods=methods, size=size, seed=seed, steps=steps,
                     guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
                 )  # fmt: skip
-                for status, views, timing, shared in self.handlers.show(job, run.stop):
-                    answer |= {"status": asdict(status)}
-                    if isinstance(views, list):  # else there is nothing to see yet
-                        answer |= {"pictures": [pane.to_json() for pane in views], "timing": timing}
-                    if isinstance(shared, Share):
-                        answer |= {"run": shared.run.id, "files": export.offers(shared.run)}
-                    yield dict(answer)
+                with contextlib.closing(self.handlers.show(job, run.stop)) as answers:
+                    for status, views, timing, shared in answers:
+                        answer |= {"status": asdict(status)}
+                        if isinstance(views, list):  # else there is nothing to see yet
+                            answer |= {"pictures": [pane.to_json() for pane in views], "timing": timing}
+                        if isinstance(shared, Share):
+                            answer |= {"run": shared.run.id, "files": export.offers(shared.run)}
+                        yield dict(answer)
             except UserError as error:
                 raise refusal(error) from error
 
@@ -153,6 +156,7 @@ class Api:
         base: str = Request.base,
         decoder: str = Request.decoder,
         force_native: bool = Request.force_native,
+        session: gr.Request = None,
     ) -> Iterator[dict]:
         """Enlarge one photo, one latent or the picture of one prompt, by one method of /models. image or latent:
         handle_file(path); a prompt, its settings, base and decoder: as for /compare. A photo whose longest side is
@@ -161,26 +165,37 @@ class Api:
         steps, and at last with {state: "done", method, file: a PNG that carries its settings, results: settings, times,
         memory, metrics}.
         """
-        try:
-            job = _job(
-                image, latent, prompt=prompt, scale=scale, methods=(method,), size=size, seed=seed, steps=steps,
-                guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
-            )  # fmt: skip
-            for event in self.engine.compare(job):
-                if isinstance(event, Progress):
-                    yield {"state": "busy", **asdict(event)}
-                else:
-                    result = event
-            if result.image is None:
-                raise UserError(f"{result.label}: {result.skipped}")
-        except UserError as error:
-            raise refusal(error) from error
+        with self.handlers.running(session) as run:
+            try:
+                job = _job(
+                    image, latent, prompt=prompt, scale=scale, methods=(method,), size=size, seed=seed, steps=steps,
+                    guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
+                )  # fmt: skip
+                with contextlib.closing(self.engine.compare(job, run.stop)) as events:
+                    for event in events:
+                        if isinstance(event, Progress):
+                            yield {"state": "busy", **asdict(event)}
+                        else:
+                            result = event
+                yield self._enlarged(job, method, result)
+            except (UserError, Stopped) as error:
+                raise refusal(error) from error
+
+    def _enlarged(self, job: Job, method: str, result: Result) -> dict[str, Any]:
+        """The last answer of `upscale`. UserError where there is no picture, or it cannot be written."""
+        if result.image is None:
+            raise UserError(f"{result.label}: {result.skipped}")
         document = records.to_json(job.request, [result], self.engine.environment(job))
         folder = Path(get_upload_folder()) / "upscaled" / secrets.token_urlsafe(16)
         path = folder / download_name(Run("", folder, document), f"{method}.png")
-        save_png(result.image, path, records.png_metadata(document, method))
+        try:
+            save_png(result.image, path, records.png_metadata(document, method))
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            reason = error.strerror or type(error).__name__
+            raise UserError(f"the picture could not be written ({reason}); try again later") from error
         file = FileData(path=str(path), orig_name=path.name).model_dump()
-        yield {"state": "done", "method": method, "file": file, "results": document}
+        return {"state": "done", "method": method, "file": file, "results": document}
 
 
 def _method_json(method: Method) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -19,12 +21,13 @@ from lua_demo.engine import Engine
 from lua_demo.report.records import PAIR, source_name
 from lua_demo.request.settings import of_kind
 from lua_demo.runs import batch
-from lua_demo.runs.outputs import write_display
+from lua_demo.runs.keeping import Keeping
 from lua_demo.runs.run import Run
 from lua_demo.runs.store import Store
 from lua_demo.schema import Progress, Request, Stopped, UserError
 from lua_demo.ui.batch_table import Entry, item_label, table_html
-from lua_demo.ui.handlers import progress_status
+from lua_demo.ui.handlers import broken, progress_status
+from lua_demo.ui.limits import Limits, visitor_of
 from lua_demo.ui.sessions import Sessions, refusal
 from lua_demo.ui.status import Status
 
@@ -45,9 +48,9 @@ class Batches(Sessions):
     the column with all but the status).
     """
 
-    def __init__(self, engine: Engine, store: Store):
+    def __init__(self, engine: Engine, store: Store, limits: Limits | None = None):
         super().__init__()
-        self.engine, self.store = engine, store
+        self.engine, self.store, self.limits = engine, store, limits or Limits(lambda: False)
 
     def run(self, values: Mapping[str, Any], session: gr.Request) -> Iterator[Answer]:
         """Run the prompts with every seed, or the files, as `values["source"]` says: "prompt" or "photo".
@@ -70,6 +73,7 @@ class Batches(Sessions):
                         f"{len(items)} comparisons are more than the {MAX_ITEMS} that the page takes at once; leave "
                         "some out, or run python3 -m lua_demo batch"
                     )
+                self.limits.spend("batches", visitor_of(session), len(items))
                 yield from self.show(items, run.stop)
             except UserError as error:
                 yield (Status("error", str(error)), *[gr.skip()] * 5)
@@ -83,7 +87,7 @@ class Batches(Sessions):
         folder = Path(get_upload_folder()) / "batches" / secrets.token_urlsafe(16)
         work, archive = folder / "items", folder / f"lua_demo_batch_x{request.scale}.zip"
         entries: list[Entry] = []
-        stopped = False
+        ended: Status | None = None
         labels = [(methods_of(request.kind)[key].label, key) for key in request.methods]
         choice = gr.update(choices=labels, value=preferred(request))
         yield (
@@ -96,9 +100,12 @@ class Batches(Sessions):
         )
         try:
             work.mkdir(parents=True)
-            with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+            with (
+                zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file,
+                contextlib.closing(batch.run(self.engine, items, work, stop)) as events,
+            ):
                 try:
-                    for event in batch.run(self.engine, items, work, stop):
+                    for event in events:
                         if isinstance(event, batch.Outcome):
                             entries.append(self.keep(event))
                             _pack(file, work / event.item.name)
@@ -107,37 +114,44 @@ class Batches(Sessions):
                         else:
                             yield _progress(*event, len(entries), len(items)), *[gr.skip()] * 5
                 except Stopped:
-                    stopped = True
+                    ended = Status("stopped", f"Stopped. {len(entries)} of {len(items)} were over.")
+                except Exception as error:
+                    if isinstance(error, OSError) or not entries:
+                        raise
+                    words = broken(error).replace(str(folder), "the server's disk")
+                    ended = Status("error", f"{words} {len(entries)} of {len(items)} were over.")
                 if entries:
                     file.write(work / batch.TABLE, batch.TABLE)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            words = f"The server's disk cannot be written ({reason}), so there is no archive."
+            ended = Status("error", f"{words} {len(entries)} of {len(items)} were over.")
+            shutil.rmtree(folder, ignore_errors=True)
+        except UserError as error:
+            raise UserError(str(error).replace(str(folder), "the server's disk")) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        megabytes = archive.stat().st_size / 1e6
-        # Without entries its column stays hidden.
-        button = gr.update(
-            label=f"Download all, with batch.csv (ZIP, {megabytes:.1f} MB)", value=str(archive), visible=True
-        )
-        told = f"{batch.summary([entry.outcome for entry in entries])}."
-        if stopped:
-            told = f"Stopped. {len(entries)} of {len(items)} were over."
-        last = Status("stopped" if stopped else "done", told)
+        button = gr.update(visible=False)
+        if archive.is_file():
+            megabytes = archive.stat().st_size / 1e6
+            # Without entries its column stays hidden.
+            label = f"Download all, with batch.csv (ZIP, {megabytes:.1f} MB)"
+            button = gr.update(label=label, value=str(archive), visible=True)
+        last = ended or Status("done", f"{batch.summary([entry.outcome for entry in entries])}.")
+        if lost := [entry.missing for entry in entries if entry.missing]:
+            last = replace(last, text=f"{last.text} {len(lost)} of them are {lost[-1]}.")
         yield last, *self.views(entries), button, gr.update(visible=bool(entries))
 
     def keep(self, outcome: batch.Outcome) -> Entry:
-        """Store what came out, so that its row can link to it."""
+        """Store what came out, so that its row can link to it; where that cannot be, it has no link."""
         if outcome.document is None:
             return Entry(outcome)
-        draft, kept = self.store.draft(), False
-        try:
+        with Keeping(self.store) as keeping:
             for result in outcome.results:
-                write_display(draft, result, outcome.document["source"])
+                keeping.add(result, outcome.document["source"])
             request = outcome.item.request
-            run = self.store.finish(draft, outcome.document, request.latent or request.image)
-            kept = True
-        finally:
-            if not kept:
-                self.store.discard(draft)
-        return Entry(outcome, run.id)
+            run = keeping.finish(outcome.document, request.latent or request.image)
+        return Entry(outcome, run.id if run else "", keeping.missing)
 
     def views(self, entries: Sequence[Entry]) -> tuple[Any, Any, Any]:
         """Table, no change of the gallery's method, ids of the stored runs."""

@@ -27,7 +27,8 @@ TAKEN = ("size", "base", "decoder", "steps", "guidance", "aspect", "force_native
 
 def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> None:
     """Build the section where this is called, inside `demo`, and wire it. `form` has the rest of the settings."""
-    batches, default = Batches(engine, store), Request()
+    batches, default = Batches(engine, store, getattr(demo, "limits", None)), Request()
+    batches.visitors = getattr(demo, "visitors", None)
     source_now = "prompt" if can_prompt(engine) else "photo"
     with gr.Accordion("Batch: several prompts or photos in one go", open=False, elem_id="batch"):
         with gr.Row(elem_id="batch-layout"):

@@ -15,10 +15,16 @@ from lua_demo.runs.batch import Item, Outcome
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table: an item that is over. `run` is the id of the stored comparison, empty where it failed."""
+    """A row of the table: an item that is over.
+
+    Attributes:
+        run: id of the stored comparison; empty where it failed or is not kept.
+        missing: why it is not kept.
+    """
 
     outcome: Outcome
     run: str = ""
+    missing: str = ""
 
 
 def table_html(entries: Sequence[Entry]) -> str:

@@ -11,7 +11,6 @@ import gradio as gr
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.spaces import DECODERS, SPACES
 from lua_demo.commands.doctor import BaseState, base_states
-from lua_demo.models.loaded import Models
 from lua_demo.report.html import render
 from lua_demo.ui.public import PublicEngine, relative
 
@@ -22,7 +21,7 @@ def states(engine: PublicEngine) -> dict[str, BaseState]:
     """Base -> whether it is offered and can run here, as things are now, without folders of the server; nothing is
     loaded.
     """
-    found = base_states(Models(engine.device, engine.dtype, engine.weights))
+    found = base_states(engine.models)
     public = partial(relative, weights=engine.weights)
     told = {state.base: replace(state, how=public(state.how), weights=public(state.weights)) for state in found}
     refused = {key: reason for key, state in told.items() if (reason := engine.offer.refusal_of_base(state))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from ipaddress import ip_address
 
 import gradio as gr
 
@@ -12,9 +11,9 @@ from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.methods import METHODS
 from lua_demo.commands.doctor import BaseState, base_state
 from lua_demo.engine import Engine
-from lua_demo.models.loaded import Models
 from lua_demo.request.job import Job
 from lua_demo.schema import UserError
+from lua_demo.ui.gate import is_loopback
 
 SETTING, ALL = "LUA_DEMO_OFFER", "all"
 
@@ -48,7 +47,7 @@ class Offer:
     def public(self) -> bool:
         """Whether others than this machine reach the page: a Space, a shared link, a host other than loopback."""
         host = getattr(self.page, "server_name", None) or self.environment.get("GRADIO_SERVER_NAME", "localhost")
-        return bool(self.environment.get("SPACE_ID")) or getattr(self.page, "share", False) or not _is_loopback(host)
+        return bool(self.environment.get("SPACE_ID")) or getattr(self.page, "share", False) or not is_loopback(host)
 
     def refusal_of_base(self, state: BaseState) -> str:
         """Why a base is not offered; empty where it is."""
@@ -76,16 +75,9 @@ class Offer:
             if reason := self.refusal_of_method(key):
                 raise UserError(f"{method.label} is {reason}; choose other methods")
         if job.base.hub_id and (job.samples or job.decoder == "kl"):
-            state = base_state(job.request.base, Models(engine.device, engine.dtype, engine.weights))
+            state = base_state(job.request.base, engine.models)
             if reason := self.refusal_of_base(state):
                 raise UserError(f"{state.label} is {reason}; choose another model")
 
     def _may_download(self, key: str) -> bool:
         return not self.public if self.named is None else bool({key, ALL} & self.named)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

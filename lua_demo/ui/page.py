@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from lua_demo.catalog.methods import add_own_folder
 from lua_demo.engine import Engine
@@ -18,6 +19,7 @@ from lua_demo.ui.api import Api
 from lua_demo.ui.batch_section import batch_section
 from lua_demo.ui.drop import PageDrop
 from lua_demo.ui.form import build_form
+from lua_demo.ui.gate import HostGuard, UploadGuard, limit_places
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.opening import EMPTY, Opening, initial
 from lua_demo.ui.public import PublicEngine
@@ -26,6 +28,7 @@ from lua_demo.ui.share import ShareRow
 from lua_demo.ui.status import Status, StatusLine
 from lua_demo.ui.theme import theme
 from lua_demo.ui.viewer import STATIC, CompareViewer, static
+from lua_demo.ui.visitors import StreamWatch, Visitors
 from lua_demo.ui.voting import voting_section
 
 HEADER = """
@@ -36,6 +39,7 @@ HEADER = """
 </header>
 """
 DOWNLOAD_FAILED = "() => { document.querySelector('#share [data-ref=download]').dispatchEvent(new Event('failed')); }"
+QUEUE = 10**6  # who may wait is for `limits` to say
 CACHE_CHECK_S, CACHE_AGE_S = 3600, 24 * 3600
 
 
@@ -49,7 +53,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
     # Served where they are, without a copy; all of these folders can be read by whoever knows a file's whole path.
     gr.set_static_paths([store.folder, *([store.pinned] if store.pinned else []), EXAMPLES])
     engine = PublicEngine(engine)
-    handlers = Handlers(engine, store)
+    handlers = Handlers(engine, store, engine.limits)
     with gr.Blocks(
         title="LUA demo: latent or pixel upscaling",
         analytics_enabled=False,
@@ -57,6 +61,8 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
     ) as demo:
         engine.offer.page = demo
+        demo.limits, demo.visitors = engine.limits, Visitors()  # for the middleware
+        handlers.visitors = demo.visitors
         gr.HTML(HEADER, apply_default_css=False, elem_id="header")
         with gr.Row(elem_id="layout"):
             with gr.Column(scale=0, min_width=320, elem_id="controls"):
@@ -70,7 +76,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
                 timing = gr.HTML(
                     apply_default_css=False, js_on_load=static("timing.js"), label="Timing", elem_id="timing"
                 )
-                voting_section(store, share)
+                voting_section(store, share, engine.limits)
 
         batch_section(demo, engine, store, form)
         drop = PageDrop(label="Drop", elem_id="drop")
@@ -108,7 +114,9 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         gr.api(handlers.sharing.export, api_name="export")
         Api(handlers).register()
         demo.unload(handlers.leave)
-    return demo.queue(max_size=20)
+    demo.queue(max_size=QUEUE)
+    limit_places(demo, engine.limits)
+    return demo
 
 
 def launch_options() -> dict[str, Any]:
@@ -123,4 +131,5 @@ def launch_options() -> dict[str, Any]:
         "share": False,
         "state_session_capacity": 200,
         "max_file_size": "100mb",
+        "app_kwargs": {"middleware": [Middleware(HostGuard), Middleware(UploadGuard), Middleware(StreamWatch)]},
     }

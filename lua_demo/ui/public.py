@@ -14,8 +14,10 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from lua_demo.catalog.methods import METHODS
 from lua_demo.catalog.upscalers import download_folder
 from lua_demo.engine import Engine
+from lua_demo.pictures.reading import size_of
 from lua_demo.request.job import Job, resolve
 from lua_demo.schema import Progress, Request, Result, UserError
+from lua_demo.ui.limits import Limits
 from lua_demo.ui.offer import Offer
 
 
@@ -26,6 +28,7 @@ class PublicEngine:
 
     def __init__(self, engine: Engine):
         self.engine, self.offer = engine, Offer()
+        self.limits = Limits(lambda: self.offer.public)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
@@ -35,6 +38,9 @@ class PublicEngine:
         with self._telling():
             job = request if isinstance(request, Job) else resolve(request)
             self.offer.check(job, self.engine)
+            self.limits.check("size", job.request.size)
+            if job.request.kind == "photo":
+                self.check_photo(job.request.image)
             events = self.engine.compare(job, stop)
         return self._public(events)
 
@@ -44,6 +50,11 @@ class PublicEngine:
                 if isinstance(event, Result) and event.skipped:
                     event = replace(event, skipped=relative(event.skipped, self.engine.weights))
                 yield event
+
+    def check_photo(self, path: str) -> None:
+        """UserError for a photo that is none, or has more pixels than the page takes, judged by its header."""
+        width, height = size_of(path)
+        self.limits.check("megapixels", width * height / 1e6)
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:

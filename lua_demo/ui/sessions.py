@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.schema import UserError
+from lua_demo.schema import Stopped, UserError
 from lua_demo.ui.status import Status
 from lua_demo.ui.visitors import Visitors
 
@@ -74,6 +74,6 @@ class Sessions:
             run.stop.set()
 
 
-def refusal(error: UserError) -> gr.Error:
+def refusal(error: UserError | Stopped) -> gr.Error:
     """What to raise instead of `error`, for the page and for clients. A toast renders HTML."""
     return gr.Error(escape(str(error), quote=False), print_exception=False)

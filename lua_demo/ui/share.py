@@ -22,6 +22,7 @@ from lua_demo.runs.run import Run
 from lua_demo.runs.store import RUN_ID, Store
 from lua_demo.schema import UserError
 from lua_demo.ui.component import Private
+from lua_demo.ui.limits import Limits, visitor_of
 
 KEPT = "Anyone with the link sees the pictures, the settings and the {source}. "
 FILE = "Anyone with the link sees the pictures, the settings and the {source}, with all that its file contains. "
@@ -75,8 +76,8 @@ class ShareRow(gr.HTML, metaclass=Private):
 class Sharing:
     """Links to stored runs, and the files that are made of them."""
 
-    def __init__(self, store: Store):
-        self.store = store
+    def __init__(self, store: Store, limits: Limits | None = None):
+        self.store, self.limits = store, limits or Limits(lambda: False)
 
     def share(self, run: Run, go: bool = True, file: Path | None = None) -> Share:
         if not RUN_ID.fullmatch(run.id):
@@ -86,18 +87,18 @@ class Sharing:
         note = (KEPT if kind == "prompt" else FILE).format(source=kind) + UNTIL.format(days=days)
         return Share(run, note, go, file)
 
-    def download(self, event: gr.EventData) -> Share:
+    def download(self, event: gr.EventData, session: gr.Request) -> Share:
         """What the row's button asks for."""
         run, name, state, go = (getattr(event, key, None) for key in ("run", "name", "state", "go"))
-        run, path = self._make(run, name, state)
+        run, path = self._make(run, name, state, session)
         return self.share(run, bool(go), path)
 
-    def export(self, run: str, name: str, view: str = "") -> dict:
+    def export(self, run: str, name: str, view: str = "", session: gr.Request = None) -> dict:
         """One file of a finished comparison. `run` and `name` as in the last output of /compare (run, files)."""
-        path = self._make(run, name, view)[1]
+        path = self._make(run, name, view, session)[1]
         return FileData(path=str(path), orig_name=path.name).model_dump()
 
-    def _make(self, run_id: Any, name: Any, state: Any) -> tuple[Run, Path]:
+    def _make(self, run_id: Any, name: Any, state: Any, session: gr.Request) -> tuple[Run, Path]:
         try:
             run = self.store.open(run_id)
             if run is None:
@@ -108,6 +109,7 @@ class Sharing:
             folder = Path(get_upload_folder()) / "exports" / run.id / digest
             path = folder / download_name(run, str(name))
             if not path.is_file():
+                self.limits.spend("exports", visitor_of(session))
                 content = export.make(run, str(name), state)
                 folder.mkdir(parents=True, exist_ok=True)
                 temporary = folder / secrets.token_hex(8)

@@ -10,7 +10,7 @@ from lua_demo.report import records
 from lua_demo.ui.viewer import Pane
 
 
-def panes(document: dict[str, Any], files: Mapping[str, Path], **missing: str) -> list[Pane]:
+def panes(document: dict[str, Any], files: Mapping[str, Path | str], **missing: str) -> list[Pane]:
     """One pane per asked-for method, in that order. `missing` goes on to `records.captions`."""
     captions = records.captions(document, **missing)
     return [Pane(method, label, detail, files.get(method)) for method, label, detail in captions]

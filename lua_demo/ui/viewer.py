@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.data_classes import FileData
 
+from lua_demo.pictures import images
 from lua_demo.report.viewer_files import PLACEHOLDER, STATIC, static, viewer_files
 from lua_demo.ui.component import Private
 
-__all__ = ["STATIC", "CompareViewer", "Pane", "View", "static"]
+__all__ = ["STATIC", "CompareViewer", "Pane", "View", "data_url", "static"]
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,28 @@ class Pane:
         key: stable name; the viewer keeps a chosen pair by it.
         label: the method's name.
         detail: second line of the label; the reason when there is no picture.
-        file: a lossless picture, served as it is; None while there is none.
+        file: a lossless picture, served as it is, or a data URL that holds it; None while there is none.
     """
 
     key: str
     label: str
     detail: str
-    file: Path | None = None
+    file: Path | str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What a browser or a client gets; gradio turns the file into an address."""
-        file = FileData(path=str(self.file), orig_name=self.file.name).model_dump() if self.file else None
-        return {"key": self.key, "label": self.label, "detail": self.detail, "image": file}
+        image: dict[str, Any] | None = None
+        if isinstance(self.file, Path):
+            image = FileData(path=str(self.file), orig_name=self.file.name).model_dump()
+        elif self.file:
+            image = {"url": self.file}
+        return {"key": self.key, "label": self.label, "detail": self.detail, "image": image}
+
+
+def data_url(image: np.ndarray) -> str:
+    """H x W x 3 uint8 as a lossless picture for `Pane.file` that needs no file."""
+    suffix, content = images.encoded(image)
+    return f"data:image/{suffix[1:]};base64,{base64.b64encode(content).decode()}"
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lua_demo.runs.booth import SAMPLED, Ballot, Booth
 from lua_demo.runs.store import Store
 from lua_demo.runs.votes import Tally
 from lua_demo.schema import UserError
+from lua_demo.ui.limits import Limits, visitor_of
 from lua_demo.ui.sessions import refusal
 from lua_demo.ui.viewer import CompareViewer, Pane, View
 
@@ -35,7 +35,8 @@ Answer = tuple[Any, Any, Any, Any, Any, Any]
 class Voting:
     """The event handlers of the section; the outputs are (token, viewer, column with both, choices, words, button)."""
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, limits: Limits):
+        self.limits = limits
         self.booth = Booth(store, Path(get_upload_folder()) / "votes")
 
     def draw(self, shared: Any, token: str, session: gr.Request) -> Answer:
@@ -52,9 +53,9 @@ class Voting:
         """The section was opened: there is a pair at once, and one that was drawn before stays."""
         return skip() if token else self.draw(shared, token, session)
 
-    def vote(self, choice: str, token: str) -> Answer:
+    def vote(self, choice: str, token: str, session: gr.Request) -> Answer:
         try:
-            ballot = self.booth.vote(token, choice)
+            ballot = self._cast(token, choice, session)
         except UserError as error:
             raise refusal(error) from error
         words = result_html(ballot, self.booth.tally())
@@ -77,10 +78,10 @@ class Voting:
         files = (FileData(path=str(path), orig_name=path.name).model_dump() for path in ballot.pictures)
         return {"token": ballot.token, **dict(zip("ab", files, strict=True))}
 
-    def cast(self, token: str, choice: str) -> dict[str, Any]:
+    def cast(self, token: str, choice: str, session: gr.Request) -> dict[str, Any]:
         """Vote "a", "b" or "" (no difference) on a drawn pair: {a, b: methods, tally: of all votes, by pair}."""
         try:
-            ballot = self.booth.vote(token, choice)
+            ballot = self._cast(token, choice, session)
         except UserError as error:
             raise refusal(error) from error
         counts = [
@@ -89,6 +90,10 @@ class Voting:
             for entry in self.booth.tally()
         ]  # fmt: skip
         return {**dict(zip("ab", ballot.shown, strict=True)), "tally": counts}
+
+    def _cast(self, token: str, choice: str, session: gr.Request) -> Ballot:
+        self.limits.spend("votes", visitor_of(session))
+        return self.booth.vote(token, choice)
 
 
 def skip() -> Answer:
@@ -164,9 +169,9 @@ def _tally(counts: Sequence[Tally]) -> dict[str, Any]:
     return {"counts": [leading(entry) for entry in counts], "label": label, "spread": spread}
 
 
-def voting_section(store: Store, share: gr.HTML) -> None:
+def voting_section(store: Store, share: gr.HTML, limits: Limits) -> None:
     """Build the section where this is called and wire it. The value of `share` tells which comparison is on show."""
-    voting = Voting(store)
+    voting = Voting(store, limits)
     with gr.Accordion("Blind vote: which is better?", open=False, elem_id="vote") as section:
         gr.HTML(INTRO, apply_default_css=False, elem_id="vote-intro")
         token = gr.State("")
@@ -186,6 +191,15 @@ def voting_section(store: Store, share: gr.HTML) -> None:
     again.click(voting.draw, [share, token], views, **quiet)
     share.change(voting.follow, [share, token], views, **quiet)
     for choice, button in buttons.items():
-        button.click(partial(voting.vote, choice), token, views, **quiet)
+        button.click(_vote_for(voting, choice), token, views, **quiet)
     gr.api(voting.pair, api_name="vote_pair", queue=False, api_visibility="undocumented")
     gr.api(voting.cast, api_name="vote", queue=False, api_visibility="undocumented")
+
+
+def _vote_for(voting: Voting, choice: str) -> Callable[[str, gr.Request], Answer]:
+    """Not a partial: gradio hands over the session where a function's annotations ask for it."""
+
+    def vote(token: str, session: gr.Request) -> Answer:
+        return voting.vote(choice, token, session)
+
+    return vote

@@ -6,6 +6,7 @@ cross: the request goes in, progress and results (numpy arrays) come out.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,11 @@ START_S, METHOD_S_PER_MEGAPIXEL, TFLOP_PER_S = 10.0, 1.0, 80.0
 PLACED = (Request(), Request(prompt="hills"), Request(base="flux1-dev", decoder="tiny"))
 """What is placed at start: the embedded networks, and the published LUA with FLUX.1's tiny autoencoder, whose files the
 front matter of README.md has the hub preload."""
+
+
+WORKER, ABORTED = "ZeroGPU worker error", "GPU task aborted"
+"""Title and message, as `spaces` has them, where the GPU was taken away. With this title every other message is the
+name of an exception of our own; all other titles say why no GPU was lent."""
 
 
 class CutShort(Stopped):
@@ -63,20 +69,22 @@ class ZeroGpuEngine(Engine):
                     print(f"not placed: {error}", flush=True)
 
     def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
-        """As `Engine.compare`; a stop is heeded at the next event.
+        """As `Engine.compare`; on ZeroGPU a stop is heeded at the next event.
 
         Raises:
             UserError, Stopped: as there, and a UserError where no GPU was lent.
             CutShort: the GPU was taken away; all results that had come were yielded.
+            RuntimeError: an error of the program in the other process.
         """
         job = request if isinstance(request, Job) else resolve(request)
-        super().compare(job)  # refuses what cannot be run, before a GPU is asked for
-        return self._from_lent_gpu(job, stop)
+        events = super().compare(job, stop)  # refuses what cannot be run, before a GPU is asked for
+        return self._from_lent_gpu(job, stop) if on_zero_gpu() else events
 
     def _events(self, request: Request) -> Iterator[Progress | Result | UserError | Stopped]:
         """What runs in the other process. Of an exception only the name would come across, so it is yielded."""
         try:
-            yield from super().compare(request)
+            with contextlib.closing(super().compare(request)) as events:
+                yield from events
         except (UserError, Stopped) as error:
             yield type(error)(*error.args)  # without its traceback, which holds tensors
 
@@ -92,6 +100,10 @@ class ZeroGpuEngine(Engine):
                 yield event
         except gr.Error as error:
             reason = f"{error.title}: {error.message}"
+            if error.title == WORKER and error.message != ABORTED:
+                raise RuntimeError(
+                    f"the process with the GPU ended with {error.message}; its log tells more"
+                ) from error
             if not done:
                 raise UserError(f"no GPU for this ({reason}); try again later, or with a smaller size") from error
             raise CutShort(f"The GPU was taken away ({reason}).") from error

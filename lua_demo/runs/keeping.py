@@ -1,0 +1,65 @@
+"""A comparison that is written into a store while it runs: what cannot be written is told, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lua_demo.runs.outputs import write_display
+from lua_demo.runs.run import Document, Run
+from lua_demo.runs.store import NotKept, Store
+from lua_demo.schema import Result
+
+
+class Keeping:
+    """The draft of one comparison; a context that discards it unless it was finished.
+
+    Attributes:
+        missing: why it is not kept, in one line for visitors; empty as long as it is.
+        run: what was finished.
+    """
+
+    def __init__(self, store: Store):
+        self.store, self.missing = store, ""
+        self.run: Run | None = None
+        self._draft: Path | None = None
+
+    def __enter__(self) -> Keeping:
+        try:
+            self._draft = self.store.draft()
+        except NotKept as error:
+            self.missing = str(error)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.run is None:
+            self._give_up()
+
+    def add(self, result: Result, source: Mapping[str, Any]) -> Path | None:
+        """Write what a stored run holds of `result`; the picture, None where there is none or it is not kept.
+
+        `source` is what `records.describe_source` gives.
+        """
+        if self._draft is None:
+            return None
+        try:
+            return write_display(self._draft, result, source)
+        except OSError as error:
+            self._give_up(str(self.store.not_kept(error)))
+            return None
+
+    def finish(self, document: Document, source: str) -> Run | None:
+        """As `Store.finish`; None where it is not kept."""
+        if self._draft is not None:
+            try:
+                self.run = self.store.finish(self._draft, document, source)
+            except NotKept as error:
+                self._give_up(str(error))
+        return self.run
+
+    def _give_up(self, reason: str = "") -> None:
+        self.missing = reason or self.missing
+        if self._draft is not None:
+            self.store.discard(self._draft)
+            self._draft = None

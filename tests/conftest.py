@@ -123,11 +123,11 @@ def engine_of_the_app(weights: Path) -> ZeroGpuEngine:
 
 
 @contextlib.contextmanager
-def served(weights: Path, cache: Path, store: Store) -> Iterator[str]:
-    """The address of the page over these weights."""
+def served(weights: Path | Engine, cache: Path, store: Store) -> Iterator[str]:
+    """The address of the page over these weights, or over an engine that has them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(cache))
-        demo = build_demo(engine_of_the_app(weights), store)
+        demo = build_demo(weights if isinstance(weights, Engine) else engine_of_the_app(weights), store)
         _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
         try:
             yield address

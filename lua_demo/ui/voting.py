@@ -197,9 +197,9 @@ def voting_section(store: Store, share: gr.HTML, limits: Limits) -> None:
 
 
 def _vote_for(voting: Voting, choice: str) -> Callable[[str, gr.Request], Answer]:
-    """Not a partial: gradio hands over the session where a function's annotations ask for it."""
+    """Not a partial: gradio hands over the session where annotations ask for it. Its name is no endpoint's."""
 
-    def vote(token: str, session: gr.Request) -> Answer:
+    def cast_from_the_page(token: str, session: gr.Request) -> Answer:
         return voting.vote(choice, token, session)
 
-    return vote
+    return cast_from_the_page

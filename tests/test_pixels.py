@@ -144,15 +144,21 @@ def test_a_new_stem_changes_nothing_at_first():
 
 
 @torch.no_grad()
-def test_a_swinir_starts_as_the_cnn_whose_stem_it_has():
-    cnn, model, image = shake(CNN(8, 2)), small("swinir"), torch.rand(1, 3, 48, 48)
-    stems.start_from_cnn(model, cnn)
-    inside = (..., slice(32, 64), slice(32, 64))  # beyond it the zeros around the picture stand for different greys
-    torch.testing.assert_close(model(image, 2)[inside], cnn(image, 2)[inside], atol=1e-5, rtol=1e-4)
+def test_a_swinir_starts_from_the_first_blocks_of_a_cnn(decoded):
+    cnn, model, image = shake(CNN(8, 3)), small("swinir"), torch.rand(1, 3, 48, 48)
+    stems.start_from_cnn(model, cnn, decoded, side=16, batches=20, count=16)
+    folded = F.pixel_unshuffle(image - 0.5, 2)
+    features = cnn.blocks[:2](cnn.conv_first(folded))
+    inside = (..., slice(8, 16), slice(8, 16))  # beyond it the zeros around the picture stand for different greys
+    torch.testing.assert_close(model._trunk(image - model.mean)[:, :8][inside], features[inside], atol=1e-4, rtol=1e-4)
+    for scale in (2, 4):
+        base, target = decoded.batch(32, 16, scale, np.random.default_rng(9))
+        larger = F.interpolate(base, scale_factor=scale, mode="bicubic")
+        assert (model(base, scale) - target).square().mean() < 0.99 * (larger - target).square().mean()
     with pytest.raises(UserError, match=r"2 blocks of 16 channels .* from 1 blocks"):
-        stems.start_from_cnn(model, CNN(8, 1))
+        stems.start_from_cnn(model, CNN(8, 1), decoded)
     with pytest.raises(UserError, match="same unshuffle"):
-        stems.start_from_cnn(SwinIR(**TRUNK, head_num_feat=8, stem=2, unshuffle=2), cnn)
+        stems.start_from_cnn(SwinIR(**TRUNK, head_num_feat=8, stem=2, unshuffle=2), cnn, decoded)
 
 
 def test_bases_are_the_decoded_photos(decoded, network, crops):
@@ -237,7 +243,8 @@ def test_muon_takes_the_matrices_of_the_trunk_and_adam_the_rest():
     names = {name for name, weight in model.named_parameters() if any(weight is one for one in optimiser.large)}
     assert {"stem.0.conv1.weight", "layers.0.conv.weight"} < names
     assert "layers.0.residual_group.blocks.0.attn.qkv.weight" in names
-    assert not [name for name in names if name.startswith(("conv", "heads")) or "table" in name or "norm" in name]
+    assert "conv_after_body.weight" in names and "conv_first.weight" not in names
+    assert not [name for name in names if name.startswith("heads") or "table" in name or "norm" in name]
     weight = model.stem[0].conv1.weight
     assert matrix(weight).data_ptr() == weight.data_ptr() and matrix(weight).shape == (16, 144)
     with pytest.raises(UserError, match="no optimiser 'sgd'; choose adam or muon"):
@@ -262,7 +269,7 @@ def test_command_trains_a_cnn_and_a_swinir_from_it(network, photos, tmp_path, mo
     model = str(tmp_path / "c" / "model")
     assert cli.main(["swinir", "--stem", "2", "--stem-from", model, "--out", str(tmp_path / "s"), *common]) == 0
     facts = json.loads((tmp_path / "s" / "model" / "training.json").read_text())
-    assert facts["start"] == "new, stem and heads of c/model" and facts["near_duplicates"]["test_images"] == 1
+    assert facts["start"] == "new, stem of c/model" and facts["near_duplicates"]["test_images"] == 1
     assert len(load_swinir(tmp_path / "s" / "model").stem) == 2
     assert curve.main([str(tmp_path / "c" / "log.jsonl"), "--out", str(tmp_path / "curve.png")]) == 0
     assert "million pixels: x2 " in capsys.readouterr().out and Image.open(tmp_path / "curve.png").size == curve.SIZE

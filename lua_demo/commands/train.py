@@ -95,6 +95,8 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
         if not devices.is_first:
             devices.wait()
         photos = DecodedPhotos(args.cache or args.out / "cache", network, crops, model.scales)
+        if args.stem_from:
+            stems.start_from_cnn(model, load_cnn(args.stem_from), photos, stages[0].crop)
         if devices.is_first:
             devices.wait()
         samples = HeldOut(network, samples.to(devices.device), model.scales)
@@ -199,10 +201,7 @@ def start_pixels(args: Namespace) -> tuple[SwinIR | CNN, str]:
             raise UserError("--stem-from is for a new swinir, but --init gives one: leave one of them out")
         return stems.with_stem(load_swinir(args.init), args.stem), f"from {name_of(args.init)}"
     model = upscaler.new_swinir(width=args.width, stem=args.stem)
-    if not args.stem_from:
-        return model, "new"
-    stems.start_from_cnn(model, load_cnn(args.stem_from))
-    return model, f"new, stem and heads of {name_of(args.stem_from)}"
+    return model, f"new, stem of {name_of(args.stem_from)}" if args.stem_from else "new"
 
 
 def space_of(source: str) -> str | None:

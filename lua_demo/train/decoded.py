@@ -58,7 +58,7 @@ class DecodedPhotos:
             for picture, by, crops in ((small, 1, bases), (large, scale, targets)):
                 crop = picture[top * by : (top + side) * by, left * by : (left + side) * by]
                 crop = np.rot90(crop[:, ::-1] if flip else crop, turns)
-                crops.append(torch.from_numpy(np.ascontiguousarray(crop)))
+                crops.append(torch.from_numpy(crop.copy()))
         return tuple(torch.stack(crops).permute(0, 3, 1, 2).float() / 255 for crops in (bases, targets))
 
     def _picture(self, name: str, group: int, number: int, by: int) -> np.ndarray:
@@ -95,7 +95,7 @@ class DecodedPhotos:
         photos = [photo for group in crops.groups for photo in group]
         shapes = [shape for group in self.groups for shape in group]
         for photo, (height, width) in zip(tqdm(photos, desc="bases", unit="photo"), shapes, strict=True):
-            pixels = np.ascontiguousarray(photo[:height, :width])
+            pixels = photo[:height, :width].copy()
             image = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float() / 255
             pictures = {"image": pixels}
             for scale in self.scales:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lua_demo.schema import UserError
 
-TRUNK = ("blocks.", "stem.", "layers.")
+TRUNK = ("blocks.", "stem.", "layers.", "conv_after_body.")
 """Beginnings of names: where Muon is for. First and last layers, biases and norms are Adam's, as its author has it."""
 
 NAMES = ("adam", "muon")

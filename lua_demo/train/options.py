@@ -76,7 +76,7 @@ def parser() -> Parser:
     result.add_argument(
         "--stem-from",
         metavar="CNN",
-        help="new swinir: start its stem and heads from the first blocks and the heads of this CNN",
+        help="new swinir: start its stem from the first blocks of this CNN, and its heads from what is best for them",
     )
     result.add_argument(
         "--plain",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lua_demo.networks.cnn import CNN, UNSHUFFLE
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.lua import LUA
+from lua_demo.networks.skip import least_squares
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.schema import UserError
+from lua_demo.train.decoded import DecodedPhotos
 
 Upscaler = TypeVar("Upscaler", LUA, SwinIR)
 
@@ -36,17 +41,20 @@ def with_stem(model: Upscaler, blocks: int | None) -> Upscaler:
 
 
 @torch.no_grad()
-def start_from_cnn(model: SwinIR, cnn: CNN) -> None:
-    """Give `model` the first convolution, the first blocks and the heads of `cnn`, narrower or as wide. Channels that
-    `cnn` has not are random and count for nothing at first; nor does the trunk, whose last convolution is zero.
+def start_from_cnn(
+    model: SwinIR, cnn: CNN, photos: DecodedPhotos, side: int = 48, batches: int = 8, count: int = 12
+) -> None:
+    """Give `model` the first convolution and the first blocks of `cnn`, narrower or as wide, and heads that make the
+    best of these, found by least squares on crops of `side` px of bases. Channels that `cnn` has not are random; the
+    trunk adds nothing at first, as its last convolution is zero.
 
     Raises:
         UserError: another unshuffle or other heads, a wider CNN, fewer blocks than the stem has.
     """
     width, wide = cnn.conv_first.out_channels, model.conv_first.out_channels
     direct = all(isinstance(head.shuffle, nn.PixelShuffle) for head in model.heads.values())
-    if model.unshuffle != UNSHUFFLE or not direct or model.scales != cnn.scales:
-        raise UserError("a SwinIR starts from a CNN where both have the same unshuffle, scales and kind of heads")
+    if model.unshuffle != UNSHUFFLE or not direct:
+        raise UserError("a SwinIR starts from a CNN where both have the same unshuffle, and heads of one convolution")
     if width > wide or len(model.stem) > len(cnn.blocks):
         raise UserError(
             f"a stem of {len(model.stem)} blocks of {wide} channels cannot start from {len(cnn.blocks)} blocks "
@@ -63,9 +71,23 @@ def start_from_cnn(model: SwinIR, cnn: CNN) -> None:
             convolution.weight[:width] = 0
             convolution.weight[:width, :width] = given.weight
             convolution.bias[:width] = given.bias
-    for name, head in model.heads.items():
-        head.conv_last.weight.zero_()
-        head.conv_last.weight[:, :width] = cnn.heads[name].weight
-        head.conv_last.bias.copy_(cnn.heads[name].bias)
     for parameter in model.conv_after_body.parameters():
         parameter.zero_()
+    for scale in model.scales:
+        fit_head(model, photos, scale, side, batches, count)
+
+
+@torch.no_grad()
+def fit_head(model: SwinIR, photos: DecodedPhotos, scale: int, side: int, batches: int, count: int) -> None:
+    """Set the one convolution of a head to the least-squares map from the trunk's features to what bicubic lacks."""
+
+    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
+        for number in range(batches):
+            base, target = photos.batch(count, side, scale, np.random.default_rng((scale, number)))
+            larger = F.interpolate(base, scale_factor=scale, mode="bicubic", align_corners=False)
+            features = model._trunk(base - model.mean)
+            yield features, F.pixel_unshuffle(target - larger, scale * model.unshuffle)
+
+    head = model.heads[f"x{scale}"].conv_last
+    for parameter, found in zip((head.weight, head.bias), least_squares(pairs()), strict=True):
+        parameter.copy_(found)

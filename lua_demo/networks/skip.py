@@ -12,13 +12,13 @@ from lua_demo.networks.linear import zero
 
 
 @torch.no_grad()
-def least_squares(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Weight K x C x 3 x 3 and bias K of the convolution, its input's border repeated, that comes closest to the
-    targets: over batches of (input B x C x h x w, target B x K x h x w).
+def least_squares(pairs: Iterable[tuple[Tensor, Tensor]], padding_mode: str = "replicate") -> tuple[Tensor, Tensor]:
+    """Weight K x C x 3 x 3 and bias K of the convolution, its input's border repeated or with `padding_mode`
+    "constant" zero, that comes closest to the targets: over batches of (input B x C x h x w, target B x K x h x w).
     """
     moments = products = torch.zeros((), dtype=torch.float64)
     for x, target in pairs:
-        patches = F.unfold(F.pad(x.double(), (1, 1, 1, 1), mode="replicate"), 3)
+        patches = F.unfold(F.pad(x.double(), (1, 1, 1, 1), mode=padding_mode), 3)
         patches = torch.cat([patches, torch.ones_like(patches[:, :1])], dim=1).movedim(1, -1).flatten(0, -2)
         wanted = target.double().movedim(1, -1).flatten(0, -2)
         moments, products = moments + patches.T @ patches, products + patches.T @ wanted

@@ -89,5 +89,5 @@ def fit_head(model: SwinIR, photos: DecodedPhotos, scale: int, side: int, batche
             yield features, F.pixel_unshuffle(target - larger, scale * model.unshuffle)
 
     head = model.heads[f"x{scale}"].conv_last
-    for parameter, found in zip((head.weight, head.bias), least_squares(pairs()), strict=True):
+    for parameter, found in zip((head.weight, head.bias), least_squares(pairs(), "constant"), strict=True):
         parameter.copy_(found)

@@ -48,18 +48,20 @@ class DecodedPhotos:
         """Bases count x 3 x side x side and the photos' own crops, `scale` times larger, in [0, 1]; the same random
         flips and rotations for both.
         """
-        bases, targets = [], []
+        bases: list[Tensor] = []
+        targets: list[Tensor] = []
         for _ in range(count):
-            group = rng.integers(len(self.groups))
-            number = rng.integers(len(self.groups[group]))
+            group = int(rng.integers(len(self.groups)))
+            number = int(rng.integers(len(self.groups[group])))
             small, large = (self._picture(name, group, number, by) for name, by in ((f"x{scale}", scale), ("image", 1)))
             top, left = (rng.integers(max(length - side, 0) + 1) for length in small.shape[:2])
-            turns, flip = rng.integers(4), rng.integers(2)
+            turns, flip = int(rng.integers(4)), rng.integers(2)
             for picture, by, crops in ((small, 1, bases), (large, scale, targets)):
                 crop = picture[top * by : (top + side) * by, left * by : (left + side) * by]
                 crop = np.rot90(crop[:, ::-1] if flip else crop, turns)
                 crops.append(torch.from_numpy(crop.copy()))
-        return tuple(torch.stack(crops).permute(0, 3, 1, 2).float() / 255 for crops in (bases, targets))
+        base, target = (torch.stack(crops).permute(0, 3, 1, 2).float() / 255 for crops in (bases, targets))
+        return base, target
 
     def _picture(self, name: str, group: int, number: int, by: int) -> np.ndarray:
         """Height x width x 3 of one photo in the array `name`, whose pictures are `by` times smaller than photos."""

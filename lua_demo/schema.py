@@ -59,7 +59,7 @@ class Request:
     image: str = ""
     scale: int = 2
     size: int = 512
-    methods: tuple[str, ...] = ("base", "lua", "swinir", "bicubic", "native")
+    methods: tuple[str, ...] = ("base", "lua", "swinir", "cnn", "bicubic", "native")
     base: str = "embedded"
     seed: int = 0
     latent: str = ""

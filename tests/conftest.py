@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import Engine
 from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.cnn import CNN
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.pictures.latent_check import load_statistics
@@ -81,6 +82,10 @@ def toy_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy_autoencoder().save_pretrained(root / "embedded" / "autoencoder")
     LUA(in_chans=CHANNELS, **TRUNK).save_pretrained(root / "embedded" / "lua")
     SwinIR(**TRUNK).save_pretrained(root / "embedded" / "swinir")
+    cnn = CNN(width=8, conv_blocks=1)
+    for parameter in cnn.parameters():  # the last convolutions start at zero, with which it would be bicubic
+        torch.nn.init.normal_(parameter, std=0.05)
+    cnn.save_pretrained(root / "embedded" / "cnn")
     return root
 
 

@@ -49,7 +49,7 @@ def test_compare_writes_pictures_and_results(compare, toy_weights, tmp_path, pho
     settings = document["settings"]
     assert (settings["scale"], settings["size"], settings["seed"], document["dtype"]) == (4, 64, 5, "float32")
     assert document["source"]["file"] == path.name and set(document["weights"]) == {"autoencoder", "lua", "swinir"}
-    assert list(document["methods"]) == ["base", "lua", "swinir", "bicubic", "native"]
+    assert list(document["methods"]) == ["base", "lua", "swinir", "cnn", "bicubic", "native"]
     stream = Engine("cpu", weights=toy_weights).compare(Request(str(path), 4, 64))
     for result in (event for event in stream if isinstance(event, Result)):
         entry = document["methods"][result.method]

@@ -54,6 +54,10 @@ METHODS: dict[str, Method] = {
         "SwinIR (pixels)", "One decode, then SwinIR upscales pixels.",
         PIXEL_UPSCALE, Upscaler("swinir", "embedded/swinir", window=8),
     ),
+    "cnn": Method(
+        "CNN (pixels)", "One decode, then a plain residual CNN upscales pixels.",
+        PIXEL_UPSCALE, Upscaler("cnn", "embedded/cnn"),
+    ),
     "swinir-official": Method(
         "SwinIR (official)", "One decode, then the SwinIR that its authors released upscales pixels.",
         PIXEL_UPSCALE, SWINIR_OFFICIAL, default=False,

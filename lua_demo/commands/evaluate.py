@@ -36,9 +36,9 @@ from lua_demo.request.validate import validated
 from lua_demo.scenes.corpus import scenes, write_picture
 from lua_demo.schema import Request, Result, UserError
 
-ORDER = ("roundtrip", "base", "bicubic", "swinir", "lua")
+ORDER = ("roundtrip", "base", "bicubic", "swinir", "cnn", "lua")
 LABELS = {"base": "Base, then bicubic (pixels)"}
-DIFFERENCES = [("lua", "base"), ("lua", "bicubic"), ("lua", "swinir")]
+DIFFERENCES = [("lua", "base"), ("lua", "bicubic"), ("lua", "swinir"), ("lua", "cnn")]
 SCENE_BASE, SCENE_SEED = 512, 512_000_001  # px; no corpus is made from that seed
 STRIDE = 8
 """Pixels per latent cell, of all spaces."""

@@ -13,6 +13,7 @@ from lua_demo.models.pixel_upscalers import load_pixel_upscaler
 from lua_demo.models.sesqui import load_sesqui
 from lua_demo.models.upscaler_files import read_upscaler
 from lua_demo.models.upscalers import Found, bicubic
+from lua_demo.models.weights import load_cnn
 
 Loader = Callable[[Upscaler, str, Path], Found]
 """(row, key of the latent space, folder of all weights) -> the upscaler; UserError where it cannot be loaded."""
@@ -24,6 +25,11 @@ def _lua(row: Upscaler, space: str, weights: Path) -> Found:
 
 def _pixels(row: Upscaler, space: str, weights: Path) -> Found:
     return Found(load_pixel_upscaler(row, weights), source_of(row, space, weights))
+
+
+def _cnn(row: Upscaler, space: str, weights: Path) -> Found:
+    folder = weights / row.folder
+    return Found(load_cnn(folder), folder)
 
 
 def _bicubic(row: Upscaler, space: str, weights: Path) -> Found:
@@ -43,6 +49,7 @@ def _sesqui(row: Upscaler, space: str, weights: Path) -> Found:
 LOADERS: dict[str, Loader] = {
     "lua": _lua,
     "swinir": _pixels,
+    "cnn": _cnn,
     "bicubic": _bicubic,
     "spandrel": _spandrel,
     "sesqui": _sesqui,

@@ -43,12 +43,12 @@ def test_compare_writes_pictures_and_results(compare, toy_weights, tmp_path, pho
     path = photo(400, 300)
     assert main([*compare, "--image", str(path), "--scale", "4", "--seed", "5"]) == 0
     out = capsys.readouterr().out
-    assert "[2/5] LUA (latent): upscale" in out and "| LUA (latent)" in out
+    assert "[2/6] LUA (latent): upscale" in out and "| LUA (latent)" in out
     folder = tmp_path / "out"
     document = json.loads((folder / "results.json").read_text())
     settings = document["settings"]
     assert (settings["scale"], settings["size"], settings["seed"], document["dtype"]) == (4, 64, 5, "float32")
-    assert document["source"]["file"] == path.name and set(document["weights"]) == {"autoencoder", "lua", "swinir"}
+    assert document["source"]["file"] == path.name and set(document["weights"]) == {"autoencoder", "lua", "swinir", "cnn"}
     assert list(document["methods"]) == ["base", "lua", "swinir", "cnn", "bicubic", "native"]
     stream = Engine("cpu", weights=toy_weights).compare(Request(str(path), 4, 64))
     for result in (event for event in stream if isinstance(event, Result)):
@@ -230,7 +230,7 @@ def test_evaluate(toy_weights, folder, tmp_path, capsys):
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("| x")
     ]
-    assert [line[0] for line in lines] == ["x2"] * 5 + ["x4"] * 5
+    assert [line[0] for line in lines] == ["x2"] * 6 + ["x4"] * 6
     assert lines[0][1] == "Round trip" and lines[1][1] == "Base, then bicubic (pixels)"
     document = json.loads(file.read_text())
     assert document["images"] == ["a.png", "b.jpg"] and set(document["skipped"]) == {"small.png", "broken.png"}
@@ -240,11 +240,11 @@ def test_evaluate(toy_weights, folder, tmp_path, capsys):
     assert set(per_image["a.png"]) == {*wanted, "seconds"}
     plot = (tmp_path / "plot.svg").read_text()
     assert (
-        plot.count("<title>") == 8 and "Base, then bicubic" in plot and "x4: PSNR" in plot and "Round trip" not in plot
+        plot.count("<title>") == 10 and "Base, then bicubic" in plot and "x4: PSNR" in plot and "Round trip" not in plot
     )
     mean = (per_image["a.png"]["psnr"] + per_image["b.jpg"]["psnr"]) / 2
     assert document["averages"]["2"]["lua"]["psnr"] == pytest.approx(mean)
-    assert lines[4][1] == "LUA (latent)" and lines[4][2] == f"{mean:.2f}"
+    assert lines[5][1] == "LUA (latent)" and lines[5][2] == f"{mean:.2f}"
     difference = mean - document["averages"]["2"]["base"]["psnr"]
     assert f"x2, LUA (latent) minus Base, then bicubic (pixels): PSNR dB {difference:+.2f}" in out
     assert document["weights"]["lua"].startswith("embedded/lua")

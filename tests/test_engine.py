@@ -17,11 +17,14 @@ from lua_demo.catalog.methods import METHODS
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import KEPT_BASES, Engine
 from lua_demo.models.loaders import LOADERS
-from lua_demo.models.weights import load_autoencoder, load_lua, load_swinir
+from lua_demo.models.weights import load_autoencoder, load_cnn, load_lua, load_swinir
 from lua_demo.pictures import images
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 
-EVERYTHING = tuple(key for key in METHODS if key != "swinir-official")  # which test_sources runs
+# What needs no download; the others are run where their files are served.
+EVERYTHING = tuple(
+    key for key, row in METHODS.items() if not (row.upscaler and (row.upscaler.files or row.upscaler.by_space))
+)
 
 
 def run(engine: Engine, path, **options) -> dict[str, Result]:
@@ -53,10 +56,11 @@ def test_pictures_are_the_compositions(toy_weights, engine, photo):
     path = photo(256, 192)
     results = run(engine, path, size=64, scale=2, methods=EVERYTHING)
     folder = toy_weights / "embedded"
-    vae, lua, swinir = (
+    vae, lua, swinir, cnn = (
         load_autoencoder(folder / "autoencoder"),
         load_lua(folder / "lua"),
         load_swinir(folder / "swinir"),
+        load_cnn(folder / "cnn"),
     )
     photo_image = Image.open(path)
     small = images.to_tensor(photo_image.resize((64, 48), Image.Resampling.BICUBIC))
@@ -68,6 +72,7 @@ def test_pictures_are_the_compositions(toy_weights, engine, photo):
             "base": base,
             "lua": vae.decode(lua(latent, 2)),
             "swinir": swinir(base, 2),
+            "cnn": cnn(base, 2),
             "bicubic": vae.decode(F.interpolate(latent, scale_factor=2, mode="bicubic")),
             "native": large,
             "roundtrip": vae.decode(vae.encode(large)),
@@ -343,7 +348,7 @@ def test_dtype(toy_weights, photo):
 def test_environment_names_device_weights_and_versions(engine):
     environment = engine.environment()
     assert environment.device.startswith("cpu (") and environment.dtype == "float32"
-    assert set(environment.weights) == {"autoencoder", "lua", "swinir"}
+    assert set(environment.weights) == {"autoencoder", "lua", "swinir", "cnn"}
     assert (
         environment.weights["lua"].startswith("embedded/lua (")
         and len(environment.weights["lua"]) == len("embedded/lua ()") + 12

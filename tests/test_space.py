@@ -88,7 +88,7 @@ def test_what_is_there_is_placed_and_what_is_not_is_said(toy_weights, monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(toy_weights / "nothing"))
     engine = ZeroGpuEngine(lambda duration: lambda work: work, "cpu", weights=toy_weights)
     engine.place(PLACED)
-    assert sorted(kind for kind, _ in engine.models.networks) == ["autoencoder", "bicubic", "lua", "swinir"]
+    assert sorted(kind for kind, _ in engine.models.networks) == ["autoencoder", "bicubic", "cnn", "lua", "swinir"]
     told = capsys.readouterr().out.splitlines()
     assert [line for line in told if not line.startswith("not placed: ")] == []
     assert any("generator" in line for line in told) and any("LUA-FLUX" in line for line in told)

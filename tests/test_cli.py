@@ -48,7 +48,8 @@ def test_compare_writes_pictures_and_results(compare, toy_weights, tmp_path, pho
     document = json.loads((folder / "results.json").read_text())
     settings = document["settings"]
     assert (settings["scale"], settings["size"], settings["seed"], document["dtype"]) == (4, 64, 5, "float32")
-    assert document["source"]["file"] == path.name and set(document["weights"]) == {"autoencoder", "lua", "swinir", "cnn"}
+    assert document["source"]["file"] == path.name
+    assert set(document["weights"]) == {"autoencoder", "lua", "swinir", "cnn"}
     assert list(document["methods"]) == ["base", "lua", "swinir", "cnn", "bicubic", "native"]
     stream = Engine("cpu", weights=toy_weights).compare(Request(str(path), 4, 64))
     for result in (event for event in stream if isinstance(event, Result)):

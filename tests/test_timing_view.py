@@ -164,6 +164,12 @@ def test_better_is_higher_and_slower_is_further_right():
     assert "alone" not in ElementTree.tostring(root, "unicode")
 
 
+def test_what_lies_far_below_does_not_squeeze_the_others():
+    dots = [Dot("a", 0.3, 36.0), Dot("b", 1.0, 36.4), Dot("c", 5.0, 35.5), Dot("far", 0.2, 28.2)]
+    svg = str(scatter({"": dots}, standalone=True))
+    assert "far ↓ 28.2" in svg and ">36.0<" in svg and ">35.6<" in svg and ">28" not in svg.replace("↓ 28.2", "")
+
+
 def test_labels_do_not_cover_each_other():
     """Methods whose times and qualities nearly agree."""
     dots = [Dot(f"Method {number}", 1.0 + 0.02 * number, 29.0 + 0.01 * number) for number in range(5)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -72,7 +73,7 @@ def scatter(panels: Mapping[str, Sequence[Dot]], standalone: bool = False) -> Ma
 def _panel(dots: Sequence[Dot]) -> dict[str, Any]:
     """Ticks, dots and labels in the units of the panel. The axis of time is logarithmic."""
     fast, slow = min(dot.seconds for dot in dots) / 1.4, max(dot.seconds for dot in dots) * 1.4
-    low, high = min(dot.psnr for dot in dots), max(dot.psnr for dot in dots)
+    low, high = _range([dot.psnr for dot in dots])
     margin = max((high - low) * 0.12, 0.05)
     low, high = low - margin, high + margin
 
@@ -84,13 +85,26 @@ def _panel(dots: Sequence[Dot]) -> dict[str, Any]:
 
     step = next((s for s in STEPS_OF_QUALITY if (high - low) / s <= MOST_TICKS), STEPS_OF_QUALITY[-1])
     levels = [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    places = [(x_of(dot.seconds), y_of(dot.psnr), dot) for dot in dots]
+    # What lies far below the others is drawn at the lower edge, with its value.
+    places = [
+        (x_of(dot.seconds), y_of(dot.psnr), dot)
+        if dot.psnr >= low
+        else (x_of(dot.seconds), HEIGHT - BOTTOM - RADIUS, replace(dot, label=f"{dot.label} ↓ {dot.psnr:.1f}"))
+        for dot in dots
+    ]
     return {
         "across": [(x_of(time), f"{time:g}") for time in TICKS_OF_TIME if fast <= time <= slow],
         "up": [(y_of(level), f"{level:.{1 if step < 1 else 0}f}") for level in levels],
         "dots": places,
         "labels": _labels(places),
     }
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Lowest and highest value to draw: not what is further below the median than twice what the best is above it."""
+    middle, high = statistics.median(values), max(values)
+    least = middle - 2 * (high - middle) - 0.5
+    return min(value for value in values if value >= least), high
 
 
 def _labels(places: Sequence[tuple[float, float, Dot]]) -> list[tuple[float, float, str, str]]:

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import lua_demo
 from lua_demo.catalog import cost
-from lua_demo.catalog.compositions import ENCODE, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Output, Step
+from lua_demo.catalog.compositions import ENCODE, RENDER, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Output, Step
 from lua_demo.catalog.prompts import understand
 from lua_demo.machine.cancel import raise_if_set, stops_on
 from lua_demo.machine.memory import give_back, is_out_of_memory
@@ -37,6 +38,8 @@ from lua_demo.pictures.latent_check import MANY_OUTSIDE, refuse_foreign, share_o
 from lua_demo.request.inputs import Source, beyond, check_shape, no_truth, source_of
 from lua_demo.request.job import Job, resolve, with_rows
 from lua_demo.sampling import Pace, Report, steps_of
+from lua_demo.scenes import render
+from lua_demo.scenes.from_prompt import scene_from
 from lua_demo.schema import BaseLatent, Environment, Progress, Request, Result, Span, Stopped, UserError
 
 KEPT_BASES = 8
@@ -62,8 +65,8 @@ class _Task:
 
     Attributes:
         size: (width, height) of the base image.
-        small: the photo at that size, H x W x 3 uint8; None where there is no photo.
-        truth: the photo at the target size; None where there is none, or where it is too small.
+        small: the photo or rendered scene at that size, H x W x 3 uint8; None where there is none.
+        truth: the same at the target size; None where there is none, or where the photo is too small.
         latent: the base latent, 1 x C x h x w on the device, where it was given.
     """
 
@@ -185,7 +188,7 @@ class Engine:
 
     def _run(self, job: Job, source: Source, stop: threading.Event | None) -> Iterator[Progress | Result]:
         absent = yield from self._load(job, source, stop)
-        task, notes = self._task(job, source, stop)
+        task, notes = yield from self._task(job, source, stop)
         for key, row in job.methods.items():
             reason = absent.get(key)
             if row.needs_truth and task.truth is None:
@@ -217,13 +220,18 @@ class Engine:
             base.place(source)
         return absent
 
-    def _task(self, job: Job, source: Source, stop: threading.Event | None) -> tuple[_Task, tuple[str, ...]]:
+    def _task(
+        self, job: Job, source: Source, stop: threading.Event | None
+    ) -> Generator[Progress, None, tuple[_Task, tuple[str, ...]]]:
         """What the methods work on, and the notes on its source."""
         request = job.request
         if isinstance(source, tuple):
-            kept = self._shelf(job, (request.prompt, source, request.seed, request.steps, request.guidance))
             ignored = understand(request.prompt).ignored if not job.base.hub_id else ()
             notes = (f"words that the model does not know, ignored: {', '.join(ignored)}",) if ignored else ()
+            if job.renders:
+                task, said = yield from self._rendered(job, source, stop)
+                return task, (*said, *notes)
+            kept = self._shelf(job, (request.prompt, source, request.seed, request.steps, request.guidance))
             return _Task(job, source, kept, stop), notes
         if isinstance(source, BaseLatent):
             vae, name = self.models.vae(job), Path(request.latent).name
@@ -238,6 +246,39 @@ class Engine:
         kept = self._shelf(job, small.shape, small.tobytes())
         return _Task(job, source.size, kept, stop, small, truth), source.photo.info.get("notes", ())
 
+    def _rendered(
+        self, job: Job, size: tuple[int, int], stop: threading.Event | None
+    ) -> Generator[Progress, None, tuple[_Task, tuple[str, ...]]]:
+        """The scene of the prompt at the target size, from where on it is a photo of that size, and notes on it.
+
+        The base is that picture shrunk, as a photo is. Rendered at the base size it would not show the same: there is
+        one ray per pixel, and what is finer than a pixel is left out and not averaged.
+        """
+        request, drawn = job.request, scene_from(job.request.prompt, job.request.seed)
+        kept = self._shelf(job, (request.prompt, size, request.seed, request.scale))
+        task = _Task(job, size, kept, stop)
+        width, height = task.target
+        if (RENDER,) not in kept:
+            yield job.progress(next(iter(job.methods)), RENDER.name)
+            try:
+                with measure(self.device) as measured:
+                    picture = render(drawn.scene, (width, height), lambda: raise_if_set(stop))
+            except MemoryError as error:
+                raise UserError(
+                    f"out of memory: the scene is rendered at {width} x {height}; choose a smaller size or scale"
+                ) from error
+            cold = (RENDER, task.target) not in self._warm
+            self._warm.add((RENDER, task.target))
+            span = Span(RENDER.name, measured.seconds, measured.peak_bytes, cold)
+            kept[RENDER,] = _Kept(torch.from_numpy(picture), span, ())
+        truth = kept[RENDER,].x.numpy()
+        small = images.Fitted(Image.fromarray(truth), size, (0, 0, width, height)).at(1)
+        notes = [f"a rendered scene, no diffusion model: rendered at {width} x {height}, for the base shrunk"]
+        if drawn.left_out:
+            words = ", ".join(drawn.left_out)
+            notes.append(f"a scene has one place, ground, sky, time and light; left out: {words}")
+        return replace(task, small=np.asarray(small), truth=truth), tuple(notes)
+
     def _method(self, task: _Task, key: str, notes: tuple[str, ...]) -> Generator[Progress, None, Result]:
         row = task.job.methods[key]
         try:
@@ -246,8 +287,9 @@ class Engine:
                 if reason:
                     return Result(key, row.label, None, skipped=reason, notes=notes)
                 notes = (*notes, *beyond(task.job, task.target))
-            if not row.steps:
-                return Result(key, row.label, task.truth, notes=notes)
+            if row.is_truth:
+                spans = [replace(task.kept[row.steps].span, shared=True)] if row.steps else []
+                return Result(key, row.label, task.truth, tuple(spans), notes=notes)
             made = yield from self._chain(task, key, row.steps)
             remark = self.models.note(task.job, key)
             notes = (*notes, *made.notes, *([remark] if remark else []))

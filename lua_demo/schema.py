@@ -47,7 +47,8 @@ class Request:
         scale: output side / base side; 2 or 4.
         size: longest side of the base image in pixels; a smaller photo is never enlarged to it.
         methods: keys of `catalog.METHODS`, in the order in which they run.
-        base: key of `bases.BASES`: what samples a prompt. The latent space is the base's, for photos and latents too.
+        base: key of `bases.BASES`: what samples or renders a prompt. The latent space is the base's, for photos and
+            latents too.
         decoder: key of `spaces.DECODERS`; empty for the default of the space.
         seed: seed of everything random.
         latent: path of a safetensors file with the base latent itself, instead of a photo.
@@ -60,7 +61,7 @@ class Request:
     scale: int = 2
     size: int = 512
     methods: tuple[str, ...] = ("base", "lua", "swinir", "cnn", "bicubic", "native")
-    base: str = "embedded"
+    base: str = "scene"
     seed: int = 0
     latent: str = ""
     prompt: str = ""

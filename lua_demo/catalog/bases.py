@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lua_demo.catalog.spaces import SPACES
+
 HUB = "https://huggingface.co"
+SCENE = "scene"
+"""The family of the bases that render, and the first of them."""
 VAE_GIB = 0.16
 
 
@@ -20,7 +24,7 @@ class Base:
         label: its name for people.
         family: key of `families.FAMILIES`: how it is called and how its latent is packed.
         space: key of `spaces.SPACES`.
-        hub_id: its repository; empty for the one whose weights are shipped.
+        hub_id: its repository; empty for what needs none.
         licence: of the weights.
         gated: the licence must be accepted on the hub first.
         steps, guidance: what its makers advise; guidance 1 is off.
@@ -50,6 +54,11 @@ class Base:
     step_tflop: tuple[float, float, float] = (0.0, 1.0, 0.0)
 
     @property
+    def renders(self) -> bool:
+        """Whether prompts become scenes that are rendered and encoded, and no diffusion model samples them."""
+        return self.family == SCENE
+
+    @property
     def gib(self) -> float:
         """All weights, with the KL autoencoder."""
         return round(self.encoder_gib + self.denoiser_gib + (VAE_GIB if self.hub_id else 0), 2)
@@ -67,6 +76,7 @@ FLUX_DEV_LICENCE = "FLUX [dev] Non-Commercial License"
 STABILITY_LICENCE = "Stability AI Community License"
 
 BASES: dict[str, Base] = {
+    SCENE: Base("Rendered scene", SCENE, "embedded", steps=1, guidance=1.0),
     "embedded": Base(
         "Embedded (landscapes)", "embedded", "embedded", sizes=(512,), largest=512, step_tflop=(0.0003, 0.025, 0.0107)
     ),
@@ -128,8 +138,14 @@ BASES: dict[str, Base] = {
         step_tflop=(28.6, 230.91, 23.09),
     ),
 }  # fmt: skip
+# Rendered scenes in every other latent space that there is a base of.
+BASES |= {
+    f"{SCENE}-{space}": Base(f"Rendered scene, latent of {label}", SCENE, space, steps=1, guidance=1.0)
+    for space, label in {row.space: SPACES[row.space].label.partition(",")[0] for row in BASES.values()}.items()
+    if space != BASES[SCENE].space
+}
 
 
 def first_base(space: str) -> str:
-    """The first base of a latent space: what stands for it where only the space matters."""
-    return next(key for key, row in BASES.items() if row.space == space)
+    """The first base model of a latent space: what stands for it where only the space matters. None that renders."""
+    return next(key for key, row in BASES.items() if row.space == space and not row.renders)

@@ -68,6 +68,8 @@ class Step:
 # Two ways to a latent, with one operation behind them: a photo is encoded, a prompt is sampled.
 ENCODE, ENCODE_LARGE = Step("encode", _generate), Step("encode", _generate, enlarges=True)
 SAMPLE, SAMPLE_LARGE = Step("generate", _generate), Step("generate", _generate, enlarges=True)
+RENDER = Step("generate", _generate)
+"""A scene, rendered once at the target size: all that is compared starts from it, as from a photo of that size."""
 UPSCALE = Step("upscale", _upscale, enlarges=True)
 DECODE = Step("decode", _decode)
 
@@ -81,3 +83,8 @@ ORIGINAL = ()  # the photo itself
 def from_prompt(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """The same composition with a sampled latent in place of an encoded one."""
     return tuple({ENCODE: SAMPLE, ENCODE_LARGE: SAMPLE_LARGE}.get(step, step) for step in steps)
+
+
+def from_scene(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The same composition of a photo, with the time to render it."""
+    return (RENDER, *steps)

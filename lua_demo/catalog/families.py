@@ -94,6 +94,7 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
+    "scene": Family("", _text, multiple=8),  # no pipeline: see `Base.renders`
     "embedded": Family("EmbeddedPipeline", _text, multiple=8),
     "sd1": Family(
         "StableDiffusionPipeline",

@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lua_demo.catalog.compositions import BASE, LARGE, LATENT_UPSCALE, ORIGINAL, PIXEL_UPSCALE, Step, from_prompt
+from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.compositions import (
+    BASE,
+    LARGE,
+    LATENT_UPSCALE,
+    ORIGINAL,
+    PIXEL_UPSCALE,
+    Step,
+    from_prompt,
+    from_scene,
+)
 from lua_demo.catalog.published import REALESRGAN, REALPLKSR, SESQUI, SPAN, SWINIR_OFFICIAL
 from lua_demo.catalog.upscalers import SUFFIXES, Upscaler
 from lua_demo.schema import UserError
@@ -28,7 +38,8 @@ class Method:
         is_truth: the photo at the target size itself: what the others are measured against.
         default: selected when the user chooses nothing.
         sampled_large: a prompt sampled at the target size: it may be refused for its time or memory.
-        of_prompt: the row that stands in for this one where the base comes from a prompt.
+        of_prompt: the row that stands in for this one where the base comes from a prompt; of_scene: the same where the
+            prompt is rendered.
     """
 
     label: str
@@ -40,6 +51,7 @@ class Method:
     default: bool = True
     sampled_large: bool = False
     of_prompt: Method | None = None
+    of_scene: Method | None = None
 
 
 OWN_FOLDER = "LUA_DEMO_UPSCALERS"
@@ -87,21 +99,32 @@ METHODS: dict[str, Method] = {
             "Native (sampled large)", "The same prompt and seed, sampled at the target size.",
             from_prompt(LARGE), sampled_large=True,
         ),
+        of_scene=Method(
+            "Native (rendered large)", "The scene itself at the target size.",
+            from_scene(ORIGINAL), needs_truth=True, is_truth=True,
+        ),
     ),
     "roundtrip": Method(
         "Round trip", "The photo at the target size, encoded and decoded: the autoencoder's ceiling.",
         LARGE, needs_truth=True, default=False,
+        of_scene=Method(
+            "Round trip", "The scene at the target size, encoded and decoded: the autoencoder's ceiling.",
+            from_scene(LARGE), needs_truth=True, default=False,
+        ),
     ),
 }  # fmt: skip
 
 
-def methods_of(kind: str) -> Mapping[str, Method]:
+def methods_of(kind: str, base: str = "") -> Mapping[str, Method]:
     """Key -> row of what a base of this kind ("photo", "latent", "prompt") can be compared by.
 
-    For a prompt there is no original, but the same prompt sampled at the target size.
+    For a prompt there is no original, but the same prompt sampled at the target size; where `base`, a key of `BASES`,
+    renders it, the rendered picture is the original.
     """
     if kind != "prompt":
         return METHODS
+    if base in BASES and BASES[base].renders:
+        return {key: row.of_scene or replace(row, steps=from_scene(row.steps)) for key, row in METHODS.items()}
     return {
         key: row.of_prompt or replace(row, steps=from_prompt(row.steps))
         for key, row in METHODS.items()

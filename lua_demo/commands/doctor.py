@@ -15,9 +15,9 @@ from huggingface_hub import constants, get_token, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 import lua_demo
-from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.bases import BASES, VAE_GIB, first_base
 from lua_demo.catalog.methods import METHODS
-from lua_demo.catalog.spaces import GENERATOR, SPACES
+from lua_demo.catalog.spaces import AUTOENCODER, GENERATOR, SPACES
 from lua_demo.machine.arguments import Parser, machine
 from lua_demo.machine.memory import GIB, RESIDENT
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
@@ -109,6 +109,8 @@ def base_states(models: Models) -> tuple[BaseState, ...]:
 def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -> BaseState:
     """As `base_states`, of one. `cached`: what `cached_bytes` gives, for a caller that has it already."""
     row, cached = BASES[key], cached_bytes() if cached is None else cached
+    if row.renders:
+        return _rendering_state(key, models, cached)
     if not row.hub_id:
         folder = models.weights / SPACES[row.space].roles[GENERATOR]
         there = folder.is_dir()
@@ -129,6 +131,22 @@ def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -
     missing = 0.0 if weights == "cached" else max(0.0, row.gib - have)
     access = row.access if missing and not get_token() else ""
     return BaseState(key, row.label, bool(plans), how, weights, round(missing, 1), access)
+
+
+def _rendering_state(key: str, models: Models, cached: dict[str, int]) -> BaseState:
+    """A scene is rendered on any CPU; what it needs is the autoencoder of its space."""
+    row, space = BASES[key], SPACES[BASES[key].space]
+    if AUTOENCODER in space.roles:
+        folder = models.weights / space.roles[AUTOENCODER]
+        how = "rendered on the CPU, no diffusion model" if folder.is_dir() else f"there is no {folder}"
+        return BaseState(key, row.label, folder.is_dir(), how, "shipped" if folder.is_dir() else "not here", 0.0, "")
+    owner = BASES[first_base(row.space)]
+    how = f"rendered on the CPU, no diffusion model; encoded by the autoencoder of {owner.label}"
+    if (folder := models.weights / "bases" / first_base(row.space)).is_dir():
+        return BaseState(key, row.label, True, how, str(folder), 0.0, "")
+    if owner.hub_id in cached:
+        return BaseState(key, row.label, True, how, "cached", 0.0, "")
+    return BaseState(key, row.label, True, how, "not here", round(VAE_GIB, 1), "" if get_token() else owner.access)
 
 
 def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:

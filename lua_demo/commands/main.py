@@ -62,7 +62,7 @@ def parser() -> Parser:
     source = compare.add_mutually_exclusive_group(required=True)
     source.add_argument("--image", default="", help="the photo")
     source.add_argument("--latent", default="", metavar="FILE", help="a base latent instead: a latent.safetensors")
-    source.add_argument("--prompt", default="", metavar="TEXT", help="a prompt instead: the base is sampled")
+    source.add_argument("--prompt", default="", metavar="TEXT", help="a prompt instead: rendered, or sampled")
     compare.add_argument("--scale", type=int, default=2, help="2 or 4 (default: %(default)s)")
     compare.add_argument(
         "--size", type=int, default=512, help="longest side of the base in pixels (default: %(default)s)"
@@ -139,7 +139,7 @@ def _methods(args: argparse.Namespace) -> tuple[str, ...]:
 
 def _add_models(command: argparse.ArgumentParser) -> None:
     models = command.add_argument_group("models")
-    models.add_argument("--base", default="embedded", choices=BASES, help="base model (default: %(default)s)")
+    models.add_argument("--base", default=Request.base, choices=BASES, help="base model (default: %(default)s)")
     models.add_argument(
         "--decoder", default="", choices=["", *DECODERS], help="default: that of the base's latent space"
     )

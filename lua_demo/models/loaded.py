@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lua_demo.catalog.bases import BASES, Base
+from lua_demo.catalog.bases import BASES, Base, first_base
 from lua_demo.catalog.spaces import AUTOENCODER, GENERATOR, LUA
 from lua_demo.machine.placement import DTYPES
 from lua_demo.models.base_model import BaseModel, Held, components
@@ -120,13 +120,14 @@ class Models:
     def names(self, job: Job) -> dict[str, str]:
         """Role -> "source (start of the sha256)", of what `job` uses; no sha256 where it is not there."""
         named: dict[str, str] = {}
-        if job.base.hub_id:
-            if job.samples:
-                named["base"] = name_of(self._base_source(job.request.base, job.base))
+        if job.samples and job.base.hub_id:
+            named["base"] = name_of(self._base_source(job.request.base, job.base))
+        if job.space.decoders:
             decoder = self._decoder_source(job)[0]
             named["decoder"] = f"{job.space.decoders[job.decoder]} of {name_of(decoder)}"
         for role, folder in job.space.roles.items():
-            if (self.weights / folder).is_dir():
+            used = not (role == GENERATOR and job.renders)
+            if used and (self.weights / folder).is_dir():
                 named[role] = f"{folder} ({fingerprint(self.weights / folder)})"
         for key, method in job.methods.items():
             if method.upscaler and key not in named:
@@ -166,7 +167,8 @@ class Models:
         if role in job.space.decoders:
             source, subfolder = self._decoder_source(job)
             if subfolder and not Path(source).is_dir():
-                components(job.base, source)  # says what to do where the base is gated or cannot be downloaded
+                # Says what to do where the base is gated or cannot be downloaded.
+                components(BASES[self._vae_base(job)], source)
             return Found(VAE(load_network(space, source, subfolder, fast=True), role), source)
         if role in job.space.roles:
             folder = self._shipped(role, job.space.roles[role])
@@ -204,5 +206,10 @@ class Models:
     def _decoder_source(self, job: Job) -> tuple[Source, str]:
         """Folder or hub id, and the folder in it."""
         if job.decoder == "kl":
-            return self._base_source(job.request.base, job.base), "vae"
+            key = self._vae_base(job)
+            return self._base_source(key, BASES[key]), "vae"
         return tiny_source(job.base.space, self.weights), ""
+
+    def _vae_base(self, job: Job) -> str:
+        """The base whose KL autoencoder a job takes: its own, or for a base that renders the first of its space."""
+        return first_base(job.base.space) if job.base.renders else job.request.base

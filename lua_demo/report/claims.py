@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import METHODS
+from lua_demo.catalog.methods import METHODS, methods_of
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.report.measures import METRICS
 from lua_demo.schema import Request
@@ -33,7 +33,7 @@ def headline(document: Mapping[str, Any]) -> tuple[str, str] | None:
     The best is told by PSNR; without an original every pixel upscaler is named. None where LUA, or all others, were
     not timed. Where some were first runs, which include one-time set-up, the claim says which.
     """
-    timed = {key: row for key, row in document["methods"].items() if row["total_seconds"] > 0}
+    timed = {key: row for key, row in document["methods"].items() if _timed(row)}
     pixels = {key: row for key, row in timed.items() if is_pixel_upscaler(row)}
     if SUBJECT not in timed or not (pixels or NATIVE in timed):
         return None
@@ -54,6 +54,11 @@ def headline(document: Mapping[str, Any]) -> tuple[str, str] | None:
     if NATIVE in timed:
         parts.append(f"native path {told(timed[NATIVE])}")
     return "; ".join(parts), ", ".join(_conditions(document, list(shown.values()), some_cold))
+
+
+def _timed(row: Row) -> bool:
+    """Whether anything of a method's own was timed: a rendered scene is no more than what all share."""
+    return row["total_seconds"] > 0 and not all(stage["shared"] for stage in row["stages"])
 
 
 def is_pixel_upscaler(row: Row) -> bool:
@@ -140,7 +145,8 @@ def no_metrics(document: Mapping[str, Any]) -> str:
     """Why nothing is measured, once a method has run; empty where something is or still may be."""
     rows, kind = document["methods"], document["source"]["kind"]
     ran = {key for key, row in rows.items() if row["file"] is not None}
-    may_come = kind == "photo" and TRUTH in ran
+    known = methods_of(kind, document["settings"].get("base", ""))
+    may_come = kind != "latent" and any(key in ran and known[key].is_truth for key in known)
     if not ran or may_come or any(row["metrics"] for row in rows.values()):
         return ""
     return f"No measure of quality: {NO_TRUTH.get(kind, NO_TRUTH['photo'])}."

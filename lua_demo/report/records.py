@@ -105,7 +105,7 @@ def captions(document: dict[str, Any], missing: str = "Not run: it was stopped b
 
     `missing` is the detail of those without a result.
     """
-    done, known = document["methods"], methods_of(document["source"]["kind"])
+    done, known = document["methods"], methods_of(document["source"]["kind"], document["settings"].get("base", ""))
     labels = {method: known[method].label if method in known else method for method in document["settings"]["methods"]}
     return [
         (method, done[method]["label"], _detail(done[method])) if method in done else (method, label, missing)

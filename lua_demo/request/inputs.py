@@ -12,13 +12,13 @@ from lua_demo.request.job import Job
 from lua_demo.schema import BaseLatent, UserError
 
 Source = images.Fitted | BaseLatent | tuple[int, int]
-"""A photo, a latent, or (width, height) in px of what is to be sampled."""
+"""A photo, a latent, or (width, height) in px of what is to be sampled or rendered."""
 
 
 def source_of(job: Job) -> Source:
     """What `job` starts from. UserError for a file that cannot be used."""
     request = job.request
-    if job.samples:
+    if request.prompt:
         return picture_size(request.size, ASPECTS[request.aspect], job.family.multiple)
     return _latent_of(job) if request.latent else images.fit(images.load_photo(request.image), request.size)
 

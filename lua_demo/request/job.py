@@ -35,7 +35,12 @@ class Job:
     @property
     def samples(self) -> bool:
         """Whether the base latent is sampled from a prompt."""
-        return bool(self.request.prompt)
+        return bool(self.request.prompt) and not self.base.renders
+
+    @property
+    def renders(self) -> bool:
+        """Whether the prompt becomes a scene that is rendered and encoded."""
+        return bool(self.request.prompt) and self.base.renders
 
     def progress(self, method: str, stage: str, step: int = 0, steps: int = 0) -> Progress:
         return Progress(method, stage, list(self.methods).index(method), len(self.methods), step, steps)
@@ -54,7 +59,7 @@ def with_rows(request: Request) -> Job:
     """The job of a request whose settings were checked before; its source need not be there."""
     base = BASES[request.base]
     space = SPACES[base.space]
-    rows = methods_of(request.kind)
+    rows = methods_of(request.kind, request.base)
     return Job(
         request,
         base,

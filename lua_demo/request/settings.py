@@ -16,6 +16,9 @@ SOURCES = ("image", "latent")
 OF_PROMPTS = ("prompt", "steps", "guidance", "aspect", "force_native")
 """Fields that mean nothing where the base does not come from a prompt."""
 
+OF_SAMPLING = ("steps", "guidance", "force_native")
+"""Fields that mean nothing where a prompt is rendered."""
+
 FIELDS = {"prompt": "prompt", "photo": "image", "latent": "latent"}
 """What a base can come from, and the field of `Request` that names it."""
 
@@ -27,7 +30,9 @@ DEFAULTS = {field.name: field.default for field in fields(Request) if field.name
 
 def to_settings(request: Request) -> dict[str, Any]:
     """Name -> value that JSON can hold, for every field that matters but the files."""
-    values = {name: getattr(request, name) for name in DEFAULTS if request.prompt or name not in OF_PROMPTS}
+    idle = OF_SAMPLING if BASES[request.base].renders else ()
+    idle = idle if request.prompt else OF_PROMPTS
+    values = {name: getattr(request, name) for name in DEFAULTS if name not in idle}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

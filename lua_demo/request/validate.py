@@ -25,7 +25,7 @@ def validated(request: Request) -> Request:
         found = f"both {given[0]} and {given[1]} are given" if given else "there is nothing to start from"
         raise UserError(f"{found}; give the path of a photo, the path of a latent, or a prompt")
     request = replace(validated_settings(request), image=str(request.image), latent=str(request.latent))
-    if request.prompt and request.base == "embedded":
+    if request.prompt and not BASES[request.base].hub_id:
         meaning(request.prompt)
     return request
 
@@ -62,7 +62,7 @@ def validated_settings(request: Request) -> Request:
         raise UserError(f"guidance {brief(guidance)} is no number in range; choose 1 (off) to {MAX_GUIDANCE:g}")
     if not isinstance(request.aspect, str) or request.aspect not in ASPECTS:
         raise UserError(f"aspect {brief(request.aspect)} does not exist; choose {_choices(ASPECTS)}")
-    methods = _methods(request.methods, methods_of(request.kind))
+    methods = _methods(request.methods, methods_of(request.kind, request.base))
     prompt, guidance = request.prompt.strip(), float(guidance)
     return replace(
         request, scale=scale, size=size, seed=seed, methods=methods, prompt=prompt, steps=steps, guidance=guidance

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lua_demo.catalog.methods import methods_of
 from lua_demo.runs.run import Run
 from lua_demo.runs.store import Store
 from lua_demo.runs.votes import Ballots, Tally, Vote, draw_pair, tally
@@ -91,7 +92,8 @@ class Booth:
                 f"the pictures could not be shown ({error.strerror or error}); draw another pair"
             ) from error
         labels = rows[shown[0]]["label"], rows[shown[1]]["label"]
-        if run.document["source"]["kind"] == "prompt":
+        native = methods_of(run.document["source"]["kind"], settings.get("base", "")).get("native")
+        if native and not native.is_truth:
             shown = tuple(SAMPLED if method == "native" else method for method in shown)
         ballot = Ballot(token, run.id, settings.get("scale", 0), shown, labels, pictures, time.monotonic(), voter)
         with self._lock:

@@ -26,7 +26,7 @@ class Provenance:
 
     Attributes:
         request: the settings, a prompt among them; without a file.
-        method: key of `catalog.methods_of(kind)`.
+        method: key of `catalog.methods_of(kind, request.base)`.
         kind, file, sha256, bytes: of the source: key of `report.FIELDS`, its name, and what it is found by.
         made_with: device, dtype, weights and versions, flat: what -> text.
     """
@@ -74,7 +74,7 @@ def read_png(path: str | Path) -> Provenance | None:
         raise UserError(f"the lua_demo metadata of {name} is broken; use the file as downloaded") from error
     if provenance.kind not in FIELDS or (provenance.kind == "prompt") != bool(provenance.request.prompt):
         raise UserError(f"the lua_demo metadata of {name} is broken; use the file as downloaded")
-    methods = methods_of(provenance.kind)
+    methods = methods_of(provenance.kind, provenance.request.base)
     if provenance.method not in methods:
         raise UserError(f"{name} was made by a method that is not known here; choose from {', '.join(methods)}")
     return provenance

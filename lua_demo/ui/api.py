@@ -16,7 +16,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from lua_demo.catalog.bases import first_base
+from lua_demo.catalog.bases import SCENE, first_base
 from lua_demo.catalog.methods import (
     ASPECTS,
     MAX_GUIDANCE,
@@ -39,7 +39,6 @@ from lua_demo.request.settings import DEFAULTS, unchecked
 from lua_demo.runs import export
 from lua_demo.runs.run import Run
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
-from lua_demo.ui.form import can_prompt
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.inputs import uploaded
 from lua_demo.ui.models import states
@@ -78,8 +77,8 @@ class Api:
             "bases": {key: asdict(state) for key, state in states(self.engine).items()},
             "methods": self._methods(methods_of("photo")),
             "prompts": {
-                "available": can_prompt(self.engine),
                 "methods": self._methods(methods_of("prompt")),
+                "scene_methods": self._methods(methods_of("prompt", SCENE)),
                 "vocabulary": {name: list(words) for name, words in VOCABULARY.items()},
                 "examples": list(EXAMPLES),
                 "aspects": list(ASPECTS),

@@ -88,7 +88,7 @@ class Batches(Sessions):
         work, archive = folder / "items", folder / f"lua_demo_batch_x{request.scale}.zip"
         entries: list[Entry] = []
         ended: Status | None = None
-        labels = [(methods_of(request.kind)[key].label, key) for key in request.methods]
+        labels = [(methods_of(request.kind, request.base)[key].label, key) for key in request.methods]
         choice = gr.update(choices=labels, value=preferred(request))
         yield (
             Status("busy", f"Reading the {request.kind}s", 0, total),
@@ -185,7 +185,7 @@ def preferred(request: Request) -> str:
 
 
 def _progress(item: batch.Item, event: Progress, done: int, items: int) -> Status:
-    inner = progress_status(event, methods_of(item.request.kind))
+    inner = progress_status(event, methods_of(item.request.kind, item.request.base))
     words = f"{done + 1} of {items}, {item_label(item)}: {inner.text}"
     return Status("busy", words, done * event.total + inner.done, items * event.total)
 

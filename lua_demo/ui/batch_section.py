@@ -16,7 +16,7 @@ from lua_demo.runs.batch import LATENT_SUFFIX
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request
 from lua_demo.ui.batch import MAX_ITEMS, READY, Batches
-from lua_demo.ui.form import SCALES, Form, can_prompt, method_choices, methods_for
+from lua_demo.ui.form import SCALES, Form, method_choices, methods_for
 from lua_demo.ui.inputs import CheckboxGroup, FilesInput, Radio
 from lua_demo.ui.sessions import WAITING
 from lua_demo.ui.status import StatusLine
@@ -29,13 +29,12 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> 
     """Build the section where this is called, inside `demo`, and wire it. `form` has the rest of the settings."""
     batches, default = Batches(engine, store, getattr(demo, "limits", None)), Request()
     batches.visitors = getattr(demo, "visitors", None)
-    source_now = "prompt" if can_prompt(engine) else "photo"
     with gr.Accordion("Batch: several prompts or photos in one go", open=False, elem_id="batch"):
         with gr.Row(elem_id="batch-layout"):
             with gr.Column(scale=0, min_width=320, elem_id="batch-controls"):
                 source = Radio(
                     [("Prompts", "prompt"), ("Photos", "photo")],
-                    value=source_now,
+                    value="prompt",
                     label="Start from",
                     container=False,
                     elem_id="batch-source",
@@ -62,7 +61,7 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> 
                     )
                 scale = Radio(SCALES, value=default.scale, label="Enlarge by", elem_id="batch-scale")
                 methods = CheckboxGroup(
-                    method_choices(source_now),
+                    method_choices("prompt", form.controls["base"].value),
                     value=list(default.methods),
                     label="Methods",
                     elem_id="batch-methods",
@@ -92,7 +91,8 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> 
         runs = gr.State([])
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    source.input(methods_for, [source, methods], methods, queue=False, **quiet)
+    kind = [source, form.controls["base"]]
+    gr.on([source.input, kind[1].change], methods_for, [*kind, methods], methods, queue=False, **quiet)
     own = {"source": source, "prompts": prompts, "seeds": seeds, "files": files, "scale": scale, "methods": methods}
     names = {control: name for name, control in (own | taken).items()}
 
@@ -125,11 +125,12 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> 
 def taken_html(values: Mapping[str, Any]) -> str:
     """Which settings a batch takes from the form, as they are now."""
     prompted, base, decoder = values["source"] == "prompt", values["base"], values["decoder"]
-    what = "Size, sampling and model" if prompted else "Size and model"
+    sampled = prompted and base in BASES and not BASES[base].renders
+    what = "Size, sampling and model" if sampled else "Size and model"
     parts = [f"{values['size']} px"]
-    if prompted:
-        parts += [values["aspect"], f"{values['steps']} steps", f"guidance {values['guidance']}"]
+    parts += [values["aspect"]] if prompted else []
+    parts += [f"{values['steps']} steps", f"guidance {values['guidance']}"] if sampled else []
     parts.append(BASES[base].label if base in BASES else base)
     parts += [DECODERS[decoder]] if decoder in DECODERS else []
-    parts += ["native however long it takes"] if prompted and values["force_native"] else []
+    parts += ["native however long it takes"] if sampled and values["force_native"] else []
     return Markup("<p>{} as under <b>Advanced</b> above: {}.</p>").format(what, ", ".join(map(str, parts)))

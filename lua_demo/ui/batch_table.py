@@ -32,7 +32,7 @@ def table_html(entries: Sequence[Entry]) -> str:
     if not entries:
         return ""
     request = entries[0].outcome.item.request
-    known = methods_of(request.kind)
+    known = methods_of(request.kind, request.base)
     heads = [request.kind.capitalize(), *(known[method].label for method in request.methods), "Comparison"]
     return render("batch.html", heads=heads, items=[_item(entry, request.methods) for entry in entries])
 

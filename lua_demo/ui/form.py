@@ -11,7 +11,7 @@ import gradio as gr
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_STEPS, methods_of
 from lua_demo.catalog.prompts import EXAMPLES
-from lua_demo.catalog.spaces import GENERATOR, SPACES
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import Engine
 from lua_demo.paths import EXAMPLES as PHOTOS
 from lua_demo.schema import Request
@@ -22,12 +22,7 @@ from lua_demo.ui.prompt import PromptInput
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 SOURCES = [("Prompt", "prompt"), ("Photo", "photo"), ("Latent file", "latent")]
 SCALES = [("2×", 2), ("4×", 4)]
-NO_GENERATOR = (
-    '<p class="notice" role="note"><b>No prompts here yet.</b> The weights of the text-to-image model are not in this '
-    "checkout (<code>assets/weights/{folder}</code>). Start from a photo, or train the model: "
-    "<code>python3 -m lua_demo train generator</code></p>"
-)
-# Words are known or unknown to the embedded model only.
+# The page shows the words that are known only where the vocabulary is limited: in scenes and the embedded model.
 TELL_BASE = "(base) => { document.querySelector('#prompt').dataset.base = base; return base; }"
 ROLL = "() => Math.floor(Math.random() * 2 ** 31)"
 
@@ -45,20 +40,15 @@ class Form:
         return {name: given[control] for name, control in self.controls.items() if control in given}
 
 
-def can_prompt(engine: Engine) -> bool:
-    """Whether the weights of the text-to-image model are there."""
-    return (engine.weights / SPACES["embedded"].roles[GENERATOR]).is_dir()
+def method_choices(source: str, base: str) -> list[tuple[str, str]]:
+    """(label, key) of the methods for what starts from `source` with that base model."""
+    return [(method.label, key) for key, method in methods_of(source, base).items()]
 
 
-def method_choices(source: str) -> list[tuple[str, str]]:
-    """(label, key) of the methods for a base of that kind."""
-    return [(method.label, key) for key, method in methods_of(source).items()]
-
-
-def methods_for(source: str, chosen: Any) -> dict[str, Any]:
-    """What the control of the methods becomes for a base of that kind: those of `chosen` that there are stay."""
-    known = methods_of(source)
-    return gr.update(choices=method_choices(source), value=[method for method in chosen or () if method in known])
+def methods_for(source: str, base: str, chosen: Any) -> dict[str, Any]:
+    """What the control of the methods becomes for that source and base: those of `chosen` that there are stay."""
+    known = methods_of(source, base)
+    return gr.update(choices=method_choices(source, base), value=[method for method in chosen or () if method in known])
 
 
 def photo_examples() -> list[str]:
@@ -67,14 +57,11 @@ def photo_examples() -> list[str]:
 
 def build_form(engine: Engine, default: Request) -> Form:
     """Build the form where this is called, with the settings of `default`."""
-    prompted = can_prompt(engine)
-    source_now = "prompt" if prompted else "photo"
     source = Radio(
-        SOURCES, value=source_now, label="Start from", container=False, elem_id="source", elem_classes="segments"
+        SOURCES, value="prompt", label="Start from", container=False, elem_id="source", elem_classes="segments"
     )
     with gr.Column(elem_id="from-prompt", elem_classes="of-prompt"):
-        notice = "" if prompted else NO_GENERATOR.format(folder=SPACES["embedded"].roles[GENERATOR])
-        prompt = PromptInput(default.prompt or EXAMPLES[0], notice=notice, label="Prompt", elem_id="prompt")
+        prompt = PromptInput(default.prompt or EXAMPLES[0], label="Prompt", elem_id="prompt")
         with gr.Row(elem_id="seeds"):
             seed = Number(default.seed, precision=0, label="Seed", elem_id="seed", min_width=120, container=False)
             dice = gr.Button("Roll", elem_id="dice", min_width=84, scale=0)
@@ -97,8 +84,8 @@ def build_form(engine: Engine, default: Request) -> Form:
         )
     scale = Radio(SCALES, value=default.scale, label="Enlarge by", elem_id="scale")
     methods = CheckboxGroup(
-        method_choices(source_now),
-        value=[method for method in default.methods if method in methods_of(source_now)],
+        method_choices("prompt", default.base),
+        value=[method for method in default.methods if method in methods_of("prompt", default.base)],
         label="Methods",
         elem_id="methods",
     )
@@ -117,16 +104,17 @@ def build_form(engine: Engine, default: Request) -> Form:
         )
         with gr.Column(elem_classes="of-prompt", elem_id="sampling"):
             aspect = Radio(list(ASPECTS), value=default.aspect, label="Width : height", elem_id="aspect")
-            steps = Slider(1, MAX_STEPS, value=default.steps, step=1, label="Steps", elem_id="steps")
-            guidance = Slider(
-                1,
-                MAX_GUIDANCE,
-                value=default.guidance,
-                step=0.5,
-                label="Guidance",
-                info="How closely it follows the prompt; 1 turns it off.",
-                elem_id="guidance",
-            )
+            with gr.Column(visible=not BASES[default.base].renders) as sampler:
+                steps = Slider(1, MAX_STEPS, value=default.steps, step=1, label="Steps", elem_id="steps")
+                guidance = Slider(
+                    1,
+                    MAX_GUIDANCE,
+                    value=default.guidance,
+                    step=0.5,
+                    label="Guidance",
+                    info="How closely it follows the prompt; 1 turns it off.",
+                    elem_id="guidance",
+                )
         can_run = states(engine)
         base = Dropdown([*map(choice, can_run.values())], value=default.base, label="Model", elem_id="base")
         about = gr.HTML(note_html(can_run[default.base]), apply_default_css=False, elem_id="about-base")
@@ -137,15 +125,20 @@ def build_form(engine: Engine, default: Request) -> Form:
             visible=bool(SPACES[BASES[default.base].space].decoders),
             elem_id="decoder",
         )
-        with gr.Column(elem_classes="of-prompt"):
+        with gr.Column(elem_classes="of-prompt", visible=not BASES[default.base].renders) as forcing:
             force_native = Checkbox(
                 default.force_native, label="Sample native however long it takes", elem_id="force-native"
             )
     quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    base.change(lambda key: note_html(can_run[key]) if key in can_run else "", base, about, js=TELL_BASE, **quiet)
+
+    def told(key: Any) -> tuple[Any, Any, Any]:
+        sampled = gr.update(visible=key in BASES and not BASES[key].renders)
+        return note_html(can_run[key]) if key in can_run else "", sampled, sampled
+
+    base.change(told, base, [about, sampler, forcing], js=TELL_BASE, **quiet)
     base.input(advised, base, [decoder, steps, guidance], **quiet)
     # Only what the reader changes: a link brings its own choice of methods.
-    source.input(methods_for, [source, methods], methods, **quiet)
+    gr.on([source.input, base.input], methods_for, [source, base, methods], methods, **quiet)
     dice.click(None, None, seed, js=ROLL, **quiet)
     controls = {
         "source": source, "prompt": prompt, "image": image, "latent": latent, "scale": scale, "methods": methods,

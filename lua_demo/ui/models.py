@@ -37,6 +37,15 @@ def choice(state: BaseState) -> tuple[str, str]:
 def note_html(state: BaseState) -> str:
     """What there is to know before one is chosen."""
     row = BASES[state.base]
+    if row.renders:
+        lines = [
+            "Rendered, no diffusion model: the words of the prompt set a scene, the seed draws the rest.",
+            "Native is the same scene at the target size: what the others are measured against.",
+            f"{'Runs here' if state.runs else 'Cannot run here'}: {state.how}.",
+            f"{state.download_gib:g} GiB to download." if state.download_gib else "",
+            f"First {state.access}." if state.access else "",
+        ]
+        return render("base_note.html", runs=state.runs, lines=[line for line in lines if line])
     if not row.hub_id:
         where = "Its weights are part of this checkout." if state.runs else "Its weights are not in this checkout."
         return render("base_note.html", runs=True, lines=[f"{where} Runs on any CPU."])

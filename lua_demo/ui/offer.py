@@ -9,6 +9,7 @@ import gradio as gr
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.methods import METHODS
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.commands.doctor import BaseState, base_state
 from lua_demo.engine import Engine
 from lua_demo.request.job import Job
@@ -21,7 +22,7 @@ SETTING, ALL = "LUA_DEMO_OFFER", "all"
 def downloaded() -> dict[str, str]:
     """Bases and methods whose weights are downloaded when they are first chosen, with their names for people."""
     methods = {key: row.label for key, row in METHODS.items() if row.upscaler and row.upscaler.published}
-    return {key: row.label for key, row in BASES.items() if row.hub_id} | methods
+    return {key: row.label for key, row in BASES.items() if row.hub_id or SPACES[row.space].decoders} | methods
 
 
 class Offer:
@@ -69,12 +70,12 @@ class Offer:
 
     def check(self, job: Job, engine: Engine) -> None:
         """UserError for what `job` needs and the page does not offer. Of the weights that count as the base's, a
-        photo or latent needs the KL decoder, and with the tiny one none.
+        photo, latent or rendered scene needs the KL decoder, and with the tiny one none.
         """
         for key, method in job.methods.items():
             if reason := self.refusal_of_method(key):
                 raise UserError(f"{method.label} is {reason}; choose other methods")
-        if job.base.hub_id and (job.samples or job.decoder == "kl"):
+        if (job.samples and job.base.hub_id) or job.decoder == "kl":
             state = base_state(job.request.base, engine.models)
             if reason := self.refusal_of_base(state):
                 raise UserError(f"{state.label} is {reason}; choose another model")

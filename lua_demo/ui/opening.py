@@ -51,7 +51,7 @@ class Opening:
         source = source or request.kind
         stays = {*FIELDS.values(), *OF_PROMPTS} - {FIELDS[source], *(OF_PROMPTS if source == "prompt" else ())}
         values = {name: gr.skip() if name in stays else getattr(request, name, None) for name in self.controls}
-        values |= {"source": source, "methods": methods_for(source, request.methods)}
+        values |= {"source": source, "methods": methods_for(source, request.base, request.methods)}
         values["decoder"] = decoder_for(request.base, request.decoder)
         values[FIELDS[source]] = values[FIELDS[source]] or None
         return list((values | changes).values())
@@ -95,7 +95,8 @@ class Opening:
             return [Status("error", f"{error}. Here it is an ordinary photo."), *skip]
         if made is None:
             return [gr.skip(), *skip]
-        words = f"The settings of this {methods_of(made.kind)[made.method].label} picture are back in the form."
+        label = methods_of(made.kind, made.request.base)[made.method].label
+        words = f"The settings of this {label} picture are back in the form."
         if made.kind == "prompt":
             form = self.form(made.request, image=None)
             return [Status("empty", f"{words} So is its prompt: press Compare to run it again."), *form]
@@ -126,7 +127,7 @@ class Opening:
             said, *form = self.chosen(path, shared)
             if form != skip:
                 return [said, *form]
-        start = {"source": kind, FIELDS[kind]: path, "methods": methods_for(kind, methods)}
+        start = {"source": kind, FIELDS[kind]: path, "methods": methods_for(kind, "", methods)}
         form = [start.get(name, gr.skip()) for name in self.controls]
         return [Status("empty", DROPPED.format(kind)) if said == gr.skip() else said, *form]
 

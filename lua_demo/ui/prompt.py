@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from markupsafe import Markup
 
 from lua_demo.catalog.methods import MAX_PROMPT
 from lua_demo.catalog.prompts import EXAMPLES, FILLERS, LINKS, SYNONYMS, VOCABULARY, WORDS
@@ -32,17 +31,13 @@ class PromptInput(gr.HTML, metaclass=Private):
     """A text field whose value is its text, unchecked. Triggers `submit` on Enter.
 
     While somebody writes it shows which words are understood and which are ignored, by the tables of `prompts`.
-
-    Args:
-        notice: shown above the field; HTML.
     """
 
-    def __init__(self, value: str = "", *, notice: str = "", **kwargs: Any):
+    def __init__(self, value: str = "", **kwargs: Any):
         super().__init__(
             value,
             html_template=render(
                 "prompt.html",
-                notice=Markup(notice),
                 longest=MAX_PROMPT,
                 vocabulary=VOCABULARY,
                 adds=ADDS,

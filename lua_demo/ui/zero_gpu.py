@@ -25,7 +25,7 @@ from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 SHORTEST_S, LONGEST_S = 20, 120
 """Of what is asked for: an anonymous visitor has two minutes a day, and a request above what is left is refused."""
 
-START_S, METHOD_S_PER_MEGAPIXEL, TFLOP_PER_S = 10.0, 1.0, 80.0
+START_S, METHOD_S_PER_MEGAPIXEL, TFLOP_PER_S, RENDER_S_PER_MEGAPIXEL = 10.0, 1.0, 80.0, 4.0
 """Assumed, not measured: the first use of the GPU; upscaling, decoding and metrics; sampling in bf16."""
 
 
@@ -120,7 +120,9 @@ def duration(request: Request) -> int:
     """Seconds of GPU time to ask for: an estimate on the safe side. More counts against the visitor, less cuts off."""
     row, target = BASES[request.base], request.size * request.scale
     seconds = START_S + len(request.methods) * METHOD_S_PER_MEGAPIXEL * target**2 / 2**20
-    if request.prompt:
+    if request.prompt and row.renders:
+        seconds += RENDER_S_PER_MEGAPIXEL * target**2 / 2**20
+    elif request.prompt:
         sizes = [request.size, *([target] if "native" in request.methods else [])]
         passes = 2 if request.guidance > 1 else 1
         seconds += sum(passes * request.steps * step_tflop(row, size, size) / TFLOP_PER_S for size in sizes)

@@ -73,7 +73,15 @@ def test_upscale_takes_a_latent(client, photo):
     assert np.array_equal(Image.open(last["file"]), Image.open(upscale(client, photo(160, 120))[-1]["file"]))
 
 
-PROMPT = {"prompt": "a lake at night", "size": 64, "seed": 5, "steps": 3, "guidance": 2.0, "aspect": "3:2"}
+PROMPT = {
+    "prompt": "a lake at night",
+    "base": "embedded",
+    "size": 64,
+    "seed": 5,
+    "steps": 3,
+    "guidance": 2.0,
+    "aspect": "3:2",
+}
 
 
 @pytest.mark.parametrize("method", ["lua", "native"])
@@ -130,12 +138,15 @@ def test_clients_learn_no_folder_of_the_server(toy_weights, tmp_path, photo):
         assert str(tmp_path) not in json.dumps(models) + json.dumps(client.view_api(return_format="dict"))
         for endpoint in ("/upscale", "/compare"):
             with pytest.raises(AppError) as caught:
-                client.predict(prompt="a lake", api_name=endpoint)
+                client.predict(prompt="a lake", base="embedded", api_name=endpoint)
             assert "there is no embedded/generator; train one" in str(caught.value)
             with pytest.raises(AppError) as caught:
                 client.predict(image=handle_file(photo(96, 96)), api_name=endpoint)
             assert str(caught.value).startswith("embedded/lua/model.safetensors is not readable as weights")
-    for request in (Request(prompt="a lake"), Request(str(photo(96, 96)))):  # as the command line has it
+    for request in (
+        Request(prompt="a lake", base="embedded"),
+        Request(str(photo(96, 96))),
+    ):  # as the command line has it
         with pytest.raises(UserError, match=re.escape(str(weights))):
             list(Engine("cpu", weights=weights).compare(request))
 

@@ -201,7 +201,7 @@ def test_prompts_come_with_every_seed(tmp_path):
 def test_prompts_from_the_command_line(command, prompted_weights, tmp_path):
     listed = tmp_path / "prompts.txt"
     listed.write_text("a lake at night\nzzz qqq\n")
-    more = ["--prompts", "--seeds", "1", "2", "--steps", "2", "--weights", prompted_weights]
+    more = ["--prompts", "--seeds", "1", "2", "--base", "embedded", "--steps", "2", "--weights", prompted_weights]
     code, told = command(listed, *more)
     assert code == 1 and "[2/4] a_lake_at_night_x2_s2: LUA (latent): upscale" in told and "2 run, 2 failed" in told
     rows = table(tmp_path / "out")

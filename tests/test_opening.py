@@ -21,7 +21,16 @@ CONTROLS = (
     "source", "prompt", "image", "latent", "scale", "methods", "size", "seed", "steps", "guidance", "aspect", "base",
     "decoder", "force_native",
 )  # fmt: skip
-PROMPT = Request(prompt="a lake at night", scale=4, size=96, methods=("native", "lua"), seed=9, steps=5, aspect="3:2")
+PROMPT = Request(
+    prompt="a lake at night",
+    base="embedded",
+    scale=4,
+    size=96,
+    methods=("native", "lua"),
+    seed=9,
+    steps=5,
+    aspect="3:2",
+)
 ENVIRONMENT = Environment("cpu", "float32")
 
 
@@ -137,7 +146,15 @@ def test_a_link_with_settings_fills_the_form_and_runs_nothing(opening, shelf):
 
 
 def test_a_link_with_a_prompt_fills_the_form_and_runs_nothing(opening, shelf):
-    query = {"prompt": "a lake, <b>", "seed": "7", "scale": "4", "steps": "9", "guidance": "2.5", "aspect": "3:2"}
+    query = {
+        "prompt": "a lake, <b>",
+        "seed": "7",
+        "scale": "4",
+        "steps": "9",
+        "guidance": "2.5",
+        "aspect": "3:2",
+        "base": "embedded",
+    }
     status, view, _, share, form = open_page(opening, **query)
     assert status.state == "empty" and "nothing has run yet" in status.text and (view, share) == ([], None)
     assert (form["source"], form["prompt"], form["seed"], form["scale"]) == ("prompt", "a lake, <b>", 7, 4)

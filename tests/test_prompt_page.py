@@ -30,7 +30,7 @@ from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.share import download_name
 
 PROMPT = "a lake at night, with a dragon"
-SMALL = {"size": 64, "steps": 3}
+SMALL = {"size": 64, "steps": 3, "base": "embedded"}
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +134,10 @@ def test_a_program_is_told_what_to_send(client, photo):
 def test_models_tells_the_words(client):
     models = client.predict(api_name="/models")
     told = models["prompts"]
-    assert told["available"] and {name: tuple(words) for name, words in told["vocabulary"].items()} == VOCABULARY
+    assert {name: tuple(words) for name, words in told["vocabulary"].items()} == VOCABULARY
     assert list(told["methods"]) == list(methods_of("prompt")) and told["examples"] == list(EXAMPLES)
     assert told["methods"]["native"]["stages"] == ["generate", "decode"]
+    assert told["scene_methods"]["native"]["stages"] == ["generate"]
     assert models["bases"]["embedded"]["runs"] and set(models["bases"]["sdxl"]) >= {"runs", "how", "download_gib"}
 
 
@@ -151,7 +152,7 @@ def write(page: Page, text: str) -> None:
 def prepare(page: Page, text: str) -> None:
     """A prompt, and settings that toy networks run at once."""
     write(page, text)
-    set_advanced(page, size=128, steps=3)
+    set_advanced(page, size=128)
 
 
 @pytest.mark.browser
@@ -291,9 +292,9 @@ def test_from_a_prompt_to_pictures_and_back_by_link_and_file(open_page, page_sto
     expect(page.locator("#share .note")).to_contain_text("the settings and the prompt. It is kept")
     run = page_store.open(shared_run(page))
     settings = run.document["settings"]
-    assert (settings["prompt"], settings["seed"], settings["steps"]) == (PROMPT, seed, 3)
+    assert (settings["prompt"], settings["seed"], settings["base"]) == (PROMPT, seed, "scene")
     page.get_by_label("Picture on the left").select_option("native")
-    expect(page.locator("#viewer [data-ref=single] .tag.left b")).to_have_text("Native (sampled large)")
+    expect(page.locator("#viewer [data-ref=single] .tag.left b")).to_have_text("Native (rendered large)")
 
     other = open_page(address=page.url)
     expect(other.locator("#status .text")).to_contain_text("Compared on")
@@ -371,9 +372,8 @@ def test_a_file_dropped_on_the_prompt_tab_fills_the_form(open_page, handlers, ph
 @pytest.mark.browser
 def test_an_address_fills_the_form_and_runs_nothing(open_page, url, page_store):
     before = {run.id for run in page_store.runs()}
-    query = (
-        f"prompt={quote('dunes, <b>${1+1}</b>')}&seed=77&scale=4&steps=9&guidance=2.5&aspect=16:9&methods=lua,native"
-    )
+    query = f"prompt={quote('dunes, <b>${1+1}</b>')}&seed=77&scale=4&steps=9&guidance=2.5&aspect=16:9&base=embedded"
+    query += "&methods=lua,native"
     page = open_page(address=f"{url}?{query}")
     expect(page.locator("#status .text")).to_contain_text("nothing has run yet")
     expect(page.get_by_role("textbox", name="Prompt")).to_have_value("dunes, <b>${1+1}</b>")
@@ -396,24 +396,51 @@ def test_nothing_known_keeps_the_form(open_page):
     expect_state(page, "error")
     expect(page.locator("#status .text")).to_contain_text("no known word in 'a cat'; try 'the ")
     expect(page.get_by_role("textbox", name="Prompt")).to_have_value("a cat")
-    expect(page.locator("#steps input[type=number]")).to_have_value("3")
+    expect(page.locator("#size input[type=number]")).to_have_value("128")
 
 
 @pytest.mark.browser
 def test_a_photo_stands_in_for_the_prompt_and_the_methods_follow(open_page, photo, page_store):
     page = open_page()
-    expect(page.locator("#methods")).to_contain_text("Native (sampled large)")
+    expect(page.locator("#methods")).to_contain_text("Native (rendered large)")
     page.locator("#source").get_by_text("Photo").click()
     expect(page.locator("#prompt")).to_be_hidden()
-    expect(page.locator("#methods")).to_contain_text("Round trip")
+    expect(page.locator("#methods")).to_contain_text("Native (original)")
     page.set_input_files("#photo input[type=file]", photo(120, 90))
     expect(page.locator("#photo img")).to_be_visible()
     page.click("#compare")
     expect_state(page, "done")
     assert page_store.open(shared_run(page)).document["source"]["kind"] == "photo"
     page.locator("#source").get_by_text("Prompt").click()
-    expect(page.locator("#methods")).not_to_contain_text("Round trip")
+    expect(page.locator("#methods")).to_contain_text("Native (rendered large)")
     expect(page.get_by_role("textbox", name="Prompt")).to_have_value(EXAMPLES[0])
+
+
+def choose_model(page: Page, label: str) -> None:
+    page.locator("#base input").click()
+    page.get_by_role("option", name=label, exact=True).click()
+
+
+@pytest.mark.browser
+def test_the_diffusion_model_is_one_choice_away(open_page, page_store):
+    page = open_page()
+    prepare(page, PROMPT)
+    expect(page.locator("#about-base")).to_contain_text("Rendered, no diffusion model")
+    expect(page.locator("#steps")).to_be_hidden()
+    choose_model(page, "Embedded (landscapes)")
+    expect(page.locator("#methods")).to_contain_text("Native (sampled large)")
+    expect(page.locator("#methods")).not_to_contain_text("Round trip")
+    expect(page.locator("#steps input[type=number]")).to_have_value("16")
+    expect(page.locator("#force-native")).to_be_visible()
+    assert pressed(page) == {"lake", "night"}  # the same words
+    choose_model(page, "Rendered scene")
+    expect(page.locator("#methods")).to_contain_text("Native (rendered large)")
+    expect(page.locator("#steps")).to_be_hidden()
+    expect(page.locator("#force-native")).to_be_hidden()
+    page.click("#compare")
+    expect_state(page, "done")
+    expect(page.locator("#timing")).to_contain_text("PSNR")
+    expect(page.locator("#timing")).to_contain_text("a rendered scene, no diffusion model")
 
 
 @pytest.mark.browser
@@ -455,15 +482,19 @@ def test_what_a_finger_has_to_meet_is_40_px_high(open_page, theme):
 
 
 @pytest.mark.browser
-def test_without_a_generator_the_page_says_so_and_starts_from_a_photo(browser, toy_weights, tmp_path):
+def test_without_a_generator_scenes_are_rendered_all_the_same(browser, toy_weights, tmp_path):
     with served(toy_weights, tmp_path / "cache", Store(tmp_path / "store", pinned=None)) as address:
         page = browser.new_page()
         page.goto(address)
-        expect(page.locator("#source input:checked")).to_have_value("photo")
-        expect(page.locator("#photo")).to_be_visible()
-        page.locator("#source").get_by_text("Prompt").click()
-        expect(page.get_by_role("note")).to_contain_text("No prompts here yet")
+        expect(page.locator("#source input:checked")).to_have_value("prompt")
+        set_advanced(page, size=128)
+        page.locator("#base input").click()
+        page.get_by_role("option", name="Embedded (landscapes) · cannot run here").click()
         page.click("#compare")
         expect_state(page, "error")
         expect(page.locator("#status .text")).to_contain_text("weights of generator are missing")
+        page.locator("#base input").click()
+        page.get_by_role("option", name="Rendered scene", exact=True).click()
+        page.click("#compare")
+        expect_state(page, "done")
         page.close()

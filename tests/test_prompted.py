@@ -12,7 +12,9 @@ from lua_demo.pictures.images import load_photo
 from lua_demo.request.inputs import picture_size
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 
-PROMPT = Request(prompt="a lake at night with a dragon", size=64, steps=3, methods=("base", "lua", "native"))
+PROMPT = Request(
+    prompt="a lake at night with a dragon", size=64, steps=3, methods=("base", "lua", "native"), base="embedded"
+)
 
 
 @pytest.fixture
@@ -121,7 +123,18 @@ def test_missing_generator_weights_are_named(toy_weights):
 
 def test_the_command_line_writes_and_recreates(weights, tmp_path, capsys):
     arguments = ["--weights", str(weights), "--device", "cpu"]
-    prompt = ["--prompt", PROMPT.prompt, "--size", "64", "--steps", "3", "--methods", "lua,native"]
+    prompt = [
+        "--prompt",
+        PROMPT.prompt,
+        "--base",
+        "embedded",
+        "--size",
+        "64",
+        "--steps",
+        "3",
+        "--methods",
+        "lua,native",
+    ]
     assert main(["compare", *arguments, *prompt, "--out", str(tmp_path)]) == 0
     assert "generate, step 2 of 3" in capsys.readouterr().out
     document = json.loads((tmp_path / "results.json").read_text())

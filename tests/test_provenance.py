@@ -141,7 +141,7 @@ def test_settings_are_checked_as_everywhere(content, png):
 
 
 def test_a_prompt_comes_back_with_its_settings(png):
-    request = Request(prompt="a lake at night", seed=5, steps=7, methods=("lua", "native"))
+    request = Request(prompt="a lake at night", base="embedded", seed=5, steps=7, methods=("lua", "native"))
     document = records.to_json(request, [Result("native", "N", picture(80, 60))], ENVIRONMENT)
     text = records.png_metadata(document, "native")["lua_demo"]
     made = read_png(png(text))

@@ -212,7 +212,7 @@ def test_the_duration_follows_the_work():
     assert duration(Request("a.png")) == SHORTEST_S
     prompted = {base: duration(Request(prompt="hills", base=base, methods=("base", "lua"), steps=28)) for base in BASES}
     assert all(SHORTEST_S <= seconds <= LONGEST_S for seconds in prompted.values())
-    assert prompted["embedded"] < prompted["flux1-dev"] <= prompted["flux2-dev"]
+    assert prompted["scene"] <= prompted["embedded"] < prompted["flux1-dev"] <= prompted["flux2-dev"]
     one, more = (
         duration(Request(prompt="hills", base="flux1-dev", steps=28, methods=m)) for m in (("lua",), ("lua", "native"))
     )

@@ -65,17 +65,17 @@ FILLERS = frozenset(
 )
 
 
-# They show the model at its best.
 EXAMPLES = (
-    "the sea at sunset, clouds, sun ahead",
     "a lake among snowy mountains at noon, clouds, natural colours",
+    "the sea at sunset, clouds, sun ahead, golden light",
+    "a green forest at noon, clear sky, natural colours",
     "sandy dunes at sunset, clear sky, sun ahead, golden light",
-    "the sea and rocky islands at night, moon ahead",
-    "the sea at dawn, clear sky, sun ahead, rose light",
-    "a rocky canyon at sunset, golden light",
     "a lake among snowy mountains at night, clear sky, moon ahead",
-    "a green forest at noon, clear sky",
+    "a rocky canyon at sunset, clouds, golden light",
+    "green mountains at noon, clouds, natural colours",
+    "the sea at dawn, clear sky, sun ahead, rose light",
 )
+SHORTEST_EXAMPLE = "the sea at sunset"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def meaning(text: str) -> Prompt:
     """As `understand`; UserError where there is no known word."""
     prompt = understand(text)
     if not prompt.words:
-        raise UserError(f"no known word in {text[:24]!r}; try {EXAMPLES[0].partition(',')[0]!r}")
+        raise UserError(f"no known word in {text[:24]!r}; try {SHORTEST_EXAMPLE!r}")
     return prompt
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lua_demo.machine.arguments import Parser
-from lua_demo.scenes.corpus import SHEET, write_corpus, write_examples, write_sheet
+from lua_demo.scenes.corpus import SHEET, write_corpus, write_examples, write_prompts, write_sheet
 from lua_demo.schema import UserError
 
 
@@ -22,10 +22,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="which scenes (default 0)")
     parser.add_argument("--workers", type=int, default=1, help="processes that render (default 1)")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help=f"write {SHEET} scenes as one picture here")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="write the page's example prompts as one picture")
     parser.add_argument("--examples", type=Path, metavar="DIR", help="write the app's example photos here")
     options = parser.parse_args(argv)
-    if not (options.out or options.sheet or options.examples):
-        raise UserError("Nothing to write: give --out DIR, --sheet PNG or --examples DIR.")
+    if not (options.out or options.sheet or options.prompts or options.examples):
+        raise UserError("Nothing to write: give --out DIR, --sheet PNG, --prompts FILE or --examples DIR.")
     if options.count < 1:
         raise UserError(f"--count {options.count} makes no picture: give 1 or more.")
     if not 16 <= options.size <= 8192:
@@ -38,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         write_corpus(options.out, options.count, options.size, options.seed, options.workers)
     if options.sheet:
         write_sheet(options.sheet, options.seed)
+    if options.prompts:
+        write_prompts(options.prompts, options.seed)
     if options.examples:
         write_examples(options.examples)
     return 0

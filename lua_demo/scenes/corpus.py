@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from lua_demo.catalog.prompts import EXAMPLES as PROMPTS
+from lua_demo.scenes.from_prompt import scene_from
 from lua_demo.scenes.render import render
 from lua_demo.scenes.scene import Scene, captions, sample_scene
 from lua_demo.schema import UserError
@@ -63,13 +65,22 @@ def write_corpus(folder: Path, count: int, size: int, seed: int, workers: int = 
 
 
 def write_sheet(path: Path, seed: int, count: int = SHEET, size: int = THUMBNAIL) -> None:
-    """Write `count` scenes as one picture. Thumbnails are rendered at twice their size."""
-    across = int(np.ceil(np.sqrt(count)))
-    sheet = Image.new("RGB", (across * size, -(-count // across) * size))
-    for k, scene in enumerate(scenes(count, seed)):
+    """Write `count` random scenes as one square picture."""
+    _write_together(path, list(scenes(count, seed)), int(np.ceil(np.sqrt(count))), size)
+
+
+def write_prompts(path: Path, seed: int, size: int = 400) -> None:
+    """Write the scenes of the page's example prompts as one picture, four in a row."""
+    _write_together(path, [scene_from(prompt, seed).scene for prompt in PROMPTS], 4, size)
+
+
+def _write_together(path: Path, wanted: Sequence[Scene], across: int, size: int) -> None:
+    """Thumbnails are rendered at twice their size."""
+    sheet = Image.new("RGB", (across * size, -(-len(wanted) // across) * size))
+    for k, scene in enumerate(wanted):
         sheet.paste(Image.fromarray(render(scene, 2 * size)).reduce(2), (k % across * size, k // across * size))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    sheet.save(path, quality=90, optimize=True)
 
 
 def write_examples(folder: Path) -> None:

@@ -29,7 +29,7 @@ START_S, METHOD_S_PER_MEGAPIXEL, TFLOP_PER_S, RENDER_S_PER_MEGAPIXEL = 10.0, 1.0
 """Assumed, not measured: the first use of the GPU; upscaling, decoding and metrics; sampling in bf16."""
 
 
-PLACED = (Request(), Request(prompt="hills"), Request(base="flux1-dev", decoder="tiny"))
+PLACED = (Request(), Request(prompt="hills", base="embedded"), Request(base="flux1-dev", decoder="tiny"))
 """What is placed at start: the embedded networks, and the published LUA with FLUX.1's tiny autoencoder, whose files the
 front matter of README.md has the hub preload."""
 

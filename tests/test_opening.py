@@ -140,7 +140,7 @@ def test_a_link_with_settings_fills_the_form_and_runs_nothing(opening, shelf):
     assert (view, timing, share) == ([], "", None)
     assert {name: value for name, value in form.items() if value != gr.skip()} == {
         "source": "photo", "image": str(EXAMPLES / "dunes.jpg"), "scale": 4, "methods": ["lua", "swinir"], "size": 512,
-        "seed": 12, "base": "embedded", "decoder": "",
+        "seed": 12, "base": "scene", "decoder": "",
     }  # fmt: skip
     assert not shelf.folder.exists()
 

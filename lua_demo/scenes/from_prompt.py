@@ -126,7 +126,8 @@ def _light(rng: np.random.Generator, kind: str, time: str, direction: str | None
     # Ahead, the sun stands within the picture.
     low, high = (2.5, 8.0) if direction == "ahead" else (8.0, 15.0)
     if time == "night":
-        low, high = 14.0, 24.0
+        over_land = direction == "ahead" and kind in ("mountains", "lake")
+        low, high = (25.0, 30.0) if over_land else (14.0, 24.0)
     elif time == "noon":
         low, high = (22.0, 28.0) if direction == "ahead" else (28.0, 52.0)
     return round(float(azimuth), 1), round(float(rng.uniform(low, high)), 1)

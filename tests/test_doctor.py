@@ -52,7 +52,7 @@ def test_every_base_is_told_and_why(machine, monkeypatch, capsys):
     assert found["sdxl"].runs and not found["flux2-dev"].runs
     assert "needs at least" in found["flux2-dev"].how and "16.0 GiB are free" in found["flux2-dev"].how
     assert "accept its licence" in found["flux1-dev"].access and found["sdxl"].access == ""
-    assert {base.weights for base in report.bases if base.base != "embedded"} == {"not here"}
+    assert {base.weights for base in report.bases if BASES[base.base].hub_id} == {"not here"}
     assert main(["doctor", "--device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert [key for key in BASES if f"| {key} " not in told] == []
@@ -63,8 +63,12 @@ def test_more_memory_runs_more(machine, monkeypatch):
     counts = []
     for gigabytes in (1, 16, 40, 400):
         monkeypatch.setattr("lua_demo.machine.memory.free_bytes", lambda device, there=gigabytes: there * GIB)
-        counts.append(sum(base.runs for base in doctor.examine("cpu").bases if base.base != "embedded"))
-    assert counts[0] == 0 and counts == sorted(set(counts)) and counts[-1] == len(BASES) - 1
+        counts.append(sum(base.runs for base in doctor.examine("cpu").bases if BASES[base.base].hub_id))
+    assert (
+        counts[0] == 0
+        and counts == sorted(set(counts))
+        and counts[-1] == sum(bool(row.hub_id) for row in BASES.values())
+    )
 
 
 def test_what_is_cached_need_not_be_downloaded(machine):

@@ -11,7 +11,7 @@ import hashlib
 import platform
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,6 +103,10 @@ class _Made:
     notes: tuple[str, ...]
 
 
+Events = Generator[Progress | Result, None, None]
+"""Of one comparison, in order; closing it stops what runs."""
+
+
 class Engine:
     """Loads weights once and runs one comparison at a time.
 
@@ -151,7 +155,7 @@ class Engine:
         """As `Models.provide`."""
         self.models.provide(space, role, network)
 
-    def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
+    def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Events:
         """Run the methods of `request` in order; each result comes as soon as it is there.
 
         Progress precedes every stage that is computed: "load" (weights), a stage of the method, "measure" (metrics), or
@@ -167,7 +171,7 @@ class Engine:
         job = request if isinstance(request, Job) else resolve(request)
         return self._one_at_a_time(job, source_of(job), stop)
 
-    def _one_at_a_time(self, job: Job, source: Source, stop: threading.Event | None) -> Iterator[Progress | Result]:
+    def _one_at_a_time(self, job: Job, source: Source, stop: threading.Event | None) -> Events:
         if not self._lock.acquire(blocking=False):
             yield job.progress(next(iter(job.methods)), "wait")
             while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
@@ -186,7 +190,7 @@ class Engine:
             # Raised anew: the traceback of the first one would keep the tensors of the interrupted stage alive.
             raise Stopped("stopped on request")
 
-    def _run(self, job: Job, source: Source, stop: threading.Event | None) -> Iterator[Progress | Result]:
+    def _run(self, job: Job, source: Source, stop: threading.Event | None) -> Events:
         absent = yield from self._load(job, source, stop)
         task, notes = yield from self._task(job, source, stop)
         for key, row in job.methods.items():
@@ -216,7 +220,7 @@ class Engine:
                 self.models.load(job, role)
             except Absent as error:
                 absent[role] = str(error)
-        if base:
+        if base and isinstance(source, tuple):
             base.place(source)
         return absent
 
@@ -297,9 +301,9 @@ class Engine:
                 notes += (f"{made.outside:.1%} of the enlarged latent is outside the range of photos; look closely",)
             image = images.to_array(made.x)
             scores, how = yield from self._measure(task, key, image)
-            latent = made.base
-            if latent is not None:
-                latent = BaseLatent(latent[0].cpu().numpy(), task.job.base.space, task.size)
+            latent = None
+            if made.base is not None:
+                latent = BaseLatent(made.base[0].cpu().numpy(), task.job.base.space, task.size)
             return Result(
                 key, row.label, image, made.spans, scores, notes=notes + how, latent=latent, outside=made.outside
             )
@@ -320,7 +324,7 @@ class Engine:
             return None, ()
         raise_if_set(task.stop)
         yield task.job.progress(key, "measure")
-        shown, notes = image, ()
+        shown, notes = image, tuple[str, ...]()
         if image.shape != truth.shape:
             size = truth.shape[1], truth.shape[0]
             shown = images.enlarge(image, size)
@@ -390,12 +394,17 @@ class Engine:
         vae, upscaler = self.models.vae(task.job), self.models.upscaler(task.job, key)
 
         def generate(factor: int) -> Output:
-            photo = images.to_tensor(task.small if factor == 1 else task.truth).to(self.device)
-            return Output(from_photo(vae, photo))
+            photo = task.small if factor == 1 else task.truth
+            assert photo is not None  # methods that need the truth are left out without it
+            return Output(from_photo(vae, images.to_tensor(photo).to(self.device)))
+
+        def upscale(x: Tensor, factor: int) -> Output:
+            assert upscaler is not None  # only methods with an upscaler have this step
+            return enlarge(upscaler, x, factor)
 
         return Kit(
             generate=generate,
-            upscale=lambda x, factor: enlarge(upscaler, x, factor),
+            upscale=upscale,
             decode=lambda latent: decoding.decode(vae, latent),
             size=task.size,
         )
@@ -418,14 +427,14 @@ class Engine:
             except (MemoryError, RuntimeError) as error:
                 if not (base and is_out_of_memory(error)):
                     raise
-                message, plan = str(error), base.plan
+                message, plan = str(error), base.plan_label
             # Out of the handler: the traceback held tensors.
             yield job.progress(key, "load")
             if not base.step_down(size):
                 raise torch.OutOfMemoryError(message)
-            notes.append(f"out of memory with this: {plan.label}; sampled again with less")
+            notes.append(f"out of memory with this: {plan}; sampled again with less")
         if base:
-            notes.append(f"{base.row.label}: {base.plan.label}")
+            notes.append(f"{base.row.label}: {base.plan_label}")
         self._pace[request.base] = size, pace
         return Output(output.x, (*notes, *output.notes)), measured
 

@@ -147,7 +147,7 @@ def _compare(device: torch.device, dtype: torch.dtype, full: bool, document: dic
     document["timings"] = {name: timing.to_json() for name, timing in measured.timings.items()}
     print(f"\n{text.of_timings(measured.timings, measured.work)}\n\n{text.of_rows(rows)}\n", flush=True)
     found: list[paths.Path] = []
-    stages = {}
+    stages: dict[Any, Any] = {}
     failed: dict[str, str] = {}
     for decoders, base, scale in paths.plan(device, full):
         more, timings = paths.measure(device, dtype, base, scale, decoders, "shipped", 1, failed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +20,7 @@ from lua_demo.catalog.bases import BASES, VAE_GIB, first_base
 from lua_demo.catalog.methods import METHODS
 from lua_demo.catalog.spaces import AUTOENCODER, GENERATOR, SPACES
 from lua_demo.machine.arguments import Parser, machine
-from lua_demo.machine.memory import GIB, RESIDENT
+from lua_demo.machine.memory import GIB, RESIDENT, Plan
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.models.loaded import Models
 from lua_demo.models.lua import STAND_IN
@@ -40,8 +41,8 @@ class BaseState:
         runs: prompts can be sampled here: it fits into the memory that is free now, at its default size.
         how: the way in which it is placed, or why it cannot be.
         weights: where they are: "shipped", "cached", "partly cached", "not here".
-        download_gib: what is still to be had from the hub.
-        access: what must be done before the hub gives them; empty where nothing is.
+        download_gib: what is still to be downloaded from the hub.
+        access: what the user must do before the hub sends them; empty if nothing.
     """
 
     base: str
@@ -119,18 +120,19 @@ def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -
         return BaseState(key, row.label, there, how, "shipped" if there else "not here", 0.0, "")
     base, others = models.peek(key)
     size = row.sizes[0], row.sizes[0]
+    plans: Sequence[Plan] = ()
     try:
         plans = base.plans(size, others)
         how = plans[0].label if plans else base.refusal(size, others)
     except UserError as error:  # what lies in the folder is no pipeline
-        plans, how = [], str(error)
+        how = str(error)
     if Path(base.source).is_dir():
         return BaseState(key, row.label, bool(plans), how, str(base.source), 0.0, "")
     have = cached.get(row.hub_id, 0) / GIB
     weights = "cached" if have >= COMPLETE * row.gib else "partly cached" if have else "not here"
-    missing = 0.0 if weights == "cached" else max(0.0, row.gib - have)
-    access = row.access if missing and not get_token() else ""
-    return BaseState(key, row.label, bool(plans), how, weights, round(missing, 1), access)
+    to_download = 0.0 if weights == "cached" else max(0.0, row.gib - have)
+    access = row.access if to_download and not get_token() else ""
+    return BaseState(key, row.label, bool(plans), how, weights, round(to_download, 1), access)
 
 
 def _rendering_state(key: str, models: Models, cached: dict[str, int]) -> BaseState:
@@ -156,7 +158,7 @@ def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
         published = row.lua.hub_id if row.lua else ""
         hub = f"{published}: {_where(published, cached)}" if published else "none: to be trained"
         if (stand_in := folder / space / STAND_IN).is_dir():
-            hub += f"; where it cannot be had {stand_in}"
+            hub += f"; where it cannot be downloaded: {stand_in}"
         found[f"LUA, {space}"] = f"{folder / space / 'lua'}" if (folder / space / "lua").is_dir() else hub
         if row.tiny:
             own, tiny = folder / space / "tiny", f"madebyollin/{row.tiny}"

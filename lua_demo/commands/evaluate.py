@@ -59,12 +59,13 @@ class Evaluation:
     def mean(self, scale: int, method: str, name: str) -> float | None:
         """Average over the images; None where a value is missing for any of them."""
         values = [entry.get(name) for entry in self.values[scale].get(method, {}).values()]
-        return fmean(values) if values and None not in values else None
+        known = [value for value in values if value is not None]
+        return fmean(known) if known and len(known) == len(values) else None
 
     def difference(self, scale: int, one: str, other: str, name: str) -> float | None:
         """Average of `one` minus that of `other`; None where either is missing."""
-        values = [self.mean(scale, method, name) for method in (one, other)]
-        return None if None in values else values[0] - values[1]
+        first, second = (self.mean(scale, method, name) for method in (one, other))
+        return None if first is None or second is None else first - second
 
     def to_json(self) -> dict[str, Any]:
         names = [*measured(self), "seconds"]
@@ -198,11 +199,11 @@ def _measured(engine: Engine, request: Request, truth: np.ndarray) -> dict[str, 
     results = {event.method: event for event in made if event.image is not None}
     base = results["base"].image if "base" in results else None
     entries = {}
-    for method, made in results.items():
-        if made.metrics is not None:
-            shown = images.enlarge(made.image, (truth.shape[1], truth.shape[0]))
+    for method, result in results.items():
+        if result.metrics is not None and result.image is not None:
+            shown = images.enlarge(result.image, (truth.shape[1], truth.shape[0]))
             more = metrics.further(shown, truth, base, seams(METHODS[method], request.scale))
-            entries[method] = {**made.metrics, **more, "seconds": made.seconds}
+            entries[method] = {**result.metrics, **more, "seconds": result.seconds}
     return entries
 
 

@@ -113,7 +113,8 @@ def train_classifier(latents: np.ndarray, wanted: np.ndarray, epochs: int = 16, 
         chosen = rng.integers(len(latents), size=batch)
         labels = torch.from_numpy(wanted[chosen])
         read = model(varied(_tensor(np.stack([latents[i] for i in chosen])), rng))
-        loss = sum(F.cross_entropy(y, labels[:, i], label_smoothing=0.05) for i, y in enumerate(read))
+        losses = [F.cross_entropy(y, labels[:, i], label_smoothing=0.05) for i, y in enumerate(read)]
+        loss = torch.stack(losses).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

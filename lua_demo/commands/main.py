@@ -243,7 +243,8 @@ def run_export(args: argparse.Namespace) -> int:
     if args.strip:
         wanted["strip.png"] = lambda: export.strip(run)
     if args.blink:
-        wanted["blink.webp"] = lambda: export.blink(run, *_pair(args.blink))
+        one, other = _pair(args.blink)
+        wanted["blink.webp"] = lambda: export.blink(run, one, other)
     if not wanted:
         raise UserError("nothing to export; give --html, --strip or --blink A,B")
     for name, make in wanted.items():

@@ -54,7 +54,7 @@ def sheets(
     """
     if not FINEST <= side <= crop or any(crop % scale for scale in scales):
         raise UserError(f"a detail of {side} px of a crop of {crop} px cannot be cut at {scales}; use 192 of 512")
-    truths = {}
+    truths: dict[str, np.ndarray] = {}
     for path in images.list_images(folder):
         if len(truths) < count:
             try:
@@ -81,6 +81,7 @@ def sheets(
 
 def _detail(result: Result, truth: np.ndarray, side: int) -> tuple[str, np.ndarray]:
     """What is written above the detail, and the detail."""
+    assert result.image is not None  # those without a picture are not shown
     top, left = busiest(truth, side)
     shown = images.enlarge(result.image, (truth.shape[1], truth.shape[0]))
     label = "Reference" if METHODS[result.method].is_truth else LABELS.get(result.method, result.label)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from reprlib import repr as brief
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.machine.arguments import Parser, machine
 from lua_demo.machine.finite import check_finite
 from lua_demo.machine.placement import resolve_device, resolve_dtype
 from lua_demo.models.lua import find_lua
+from lua_demo.networks.kinds import LatentUpscaler
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.pictures import images
 from lua_demo.pictures.latent_check import check_size, outside, refuse_foreign, soft_bound
@@ -70,7 +72,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def upscaled(latent: BaseLatent, scale: int, network: nn.Module, device_name: str, dtype_name: str) -> Tensor:
+def upscaled(latent: BaseLatent, scale: int, network: LatentUpscaler, device_name: str, dtype_name: str) -> Tensor:
     """`latent` through `network`, the LUA of its space: 1 x C x (scale * h) x (scale * w), float32, on the CPU.
 
     Raises:
@@ -86,5 +88,5 @@ def upscaled(latent: BaseLatent, scale: int, network: nn.Module, device_name: st
         return network(torch.from_numpy(latent.values)[None].to(device), scale).float().cpu()
 
 
-def _choices(scales: tuple[int, ...]) -> str:
+def _choices(scales: Sequence[int]) -> str:
     return " or ".join(map(str, scales))

@@ -42,6 +42,11 @@ class BaseModel:
         self._pipeline: Any = None
         self._encoded: tuple[tuple[str, bool], dict[str, Any]] | None = None
 
+    @property
+    def plan_label(self) -> str:
+        """How it is placed, for people."""
+        return self.plan.label if self.plan else "not loaded"
+
     def need(self, size: tuple[int, int]) -> memory.Need:
         """What sampling takes: the table's numbers, or where the weights lie in a folder, what is there."""
         needed = memory.need(self.row, *size, self.dtype.itemsize)
@@ -88,8 +93,9 @@ class BaseModel:
 
         What the text encoders made of the prompt is kept.
         """
-        host, beside = memory.host_bytes(self.device), self._held()[1]
-        plans = memory.slower(self.plan, self.need(size), None if host is None else host + beside)
+        if self.plan is None:
+            return False
+        plans = memory.slower(self.plan, self.need(size), self._free((0, 0))[1])
         return self._use_first(plans)
 
     def release(self) -> None:

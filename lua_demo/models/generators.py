@@ -58,6 +58,7 @@ def sample(
         output_type="latent",
         callback_on_step_end=at_step_end,
     )
+    assert latents is not None  # a pipeline ends every step with the callback
     return family.to_ours(latents.float(), size[1] // STRIDE, size[0] // STRIDE)
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ class Models:
         """What enlarges in `method`; None where nothing does."""
         return self.network(job, method) if job.methods[method].upscaler else None
 
-    def network(self, job: Job, role: str) -> nn.Module:
+    def network(self, job: Job, role: str) -> Any:
         """The loaded network of a role."""
         found = self._found(job, role)
         if found is None:
@@ -135,7 +136,7 @@ class Models:
         return named
 
     def _upscaler_name(self, job: Job, key: str) -> dict[str, str]:
-        row, found = job.methods[key].upscaler, self._found(job, key)
+        row, found = job.upscaler(key), self._found(job, key)
         source: str | Path = ""
         with contextlib.suppress(UserError):  # there is none
             source = (found.source if found else "") or source_of(row, job.base.space, self.weights)
@@ -153,8 +154,8 @@ class Models:
         return given or self.networks.get(self._key(job, role))
 
     def _key(self, job: Job, role: str) -> Key:
-        if method := job.methods.get(role):
-            row = method.upscaler
+        if role in job.methods:
+            row = job.upscaler(role)
             if row.kind == LUA:
                 return LUA, job.base.space  # one of several sources, and which one shows when it is loaded
             return row.kind, str(source_of(row, job.base.space, self.weights))
@@ -169,14 +170,14 @@ class Models:
             if subfolder and not Path(source).is_dir():
                 # Says what to do where the base is gated or cannot be downloaded.
                 components(BASES[self._vae_base(job)], source)
-            return Found(VAE(load_network(space, source, subfolder, fast=True), role), source)
+            return Found(VAE(load_network(space, source, subfolder, fast=True), role), os.fspath(source))
         if role in job.space.roles:
             folder = self._shipped(role, job.space.roles[role])
             if role == AUTOENCODER:
                 return Found(VAE(load_autoencoder(folder)), folder)
             if role == GENERATOR:
                 return Found(load_generator(folder), folder)
-        row = job.methods[role].upscaler
+        row = job.upscaler(role)
         if row.folder or role in job.space.roles:
             self._shipped(role, row.folder or job.space.roles[role])
             return LOADERS[row.kind](row, space, self.weights)
@@ -197,7 +198,7 @@ class Models:
             return found
         # On the CPU first: where ZeroGPU emulates CUDA, tensors can be moved but not computed with.
         network = fast(found.network.eval().requires_grad_(False), self.dtype)
-        return replace(found, network=network.to(self.device, memory_format=torch.channels_last))
+        return replace(found, network=network.to(self.device, memory_format=torch.channels_last))  # type: ignore[call-overload]  # not in the stubs
 
     def _base_source(self, key: str, row: Base) -> Source:
         folder = self.weights / "bases" / key

@@ -69,5 +69,5 @@ def source_of(row: Upscaler, space: str, weights: Path, scale: int | None = None
     if space in row.by_space:
         return row.by_space[space].path
     if row.files:
-        return row.files.get(scale, next(iter(row.files.values()))).path
+        return row.files.get(scale or 0, next(iter(row.files.values()))).path
     return lua_source(space, weights) if row.kind == "lua" else ""

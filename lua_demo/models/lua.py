@@ -12,22 +12,23 @@ from lua_demo.models.upscalers import Found
 from lua_demo.models.vaes import load_tiny
 from lua_demo.models.weights import load_any_lua, load_lua
 from lua_demo.networks.feature_lua import FeatureLUA, OnFeatures, on_latents
+from lua_demo.networks.kinds import LatentUpscaler
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.schema import UserError
 
 STAND_IN = "lua-small"
-"""Folder, below a space's, of our own LUA where others published a better one: for who cannot have that."""
+"""Folder, below a space's, of our own LUA where others published a better one: used where that cannot be downloaded."""
 
 SHIPPED_NOTE = "our own LUA, small and briefly trained on two CPU cores: softer than one trained on GPUs would be"
 PROJECTED_NOTE = "; its time includes two decodes and two encodings by the tiny autoencoder, for shading and colours"
-"""Of those that we ship for published spaces."""
+"""Notes on the LUAs that we ship for published spaces."""
 
 
 class DecoderReady(nn.Module):
     """Normalised latents through a LUA that takes and gives decoder-ready ones, in float32 or bfloat16."""
 
-    def __init__(self, network: nn.Module, scaling_factor: float, shift_factor: float):
+    def __init__(self, network: LatentUpscaler, scaling_factor: float, shift_factor: float):
         super().__init__()
         self.network = network
         self.scaling_factor, self.shift_factor = scaling_factor, shift_factor
@@ -65,7 +66,7 @@ def lua_from(
     A FeatureLUA gets layers of `tiny`, the tiny autoencoder of the space; None: of that at `tiny_source`.
 
     Raises:
-        UserError: it is not exactly a LUA, or that autoencoder cannot be had.
+        UserError: it is not exactly a LUA, or that autoencoder cannot be downloaded.
     """
     network = load_any_lua(source)
     if isinstance(network, FeatureLUA) and tiny is None:
@@ -76,7 +77,7 @@ def lua_from(
 def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
     """The LUA of `space`: (normalised latent B x C x h x w, 2 or 4) -> latent that many times as high and wide.
 
-    On the CPU in float32 and eval mode. Where the published one of `lua_source` cannot be had, the one in
+    On the CPU in float32 and eval mode. Where the published one of `lua_source` cannot be downloaded, the one in
     `weights`/`space`/`STAND_IN`, and a note that says so.
 
     Raises:
@@ -87,7 +88,7 @@ def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
         network = lua_from(source, space, weights)
         is_ours = isinstance(network, OnFeatures) and Path(weights) == WEIGHTS_DIR
         return Found(network, source, SHIPPED_NOTE + _projected_note(network) if is_ours else "")
-    row, stand_in = SPACES[space].lua, Path(weights) / space / STAND_IN
+    published, stand_in = SPACES[space].lua, Path(weights) / space / STAND_IN
     try:
         network = load_lua(source)
     except UserError as error:
@@ -99,7 +100,8 @@ def find_lua(space: str, weights: Path = WEIGHTS_DIR) -> Found:
             raise UserError(f"{error}; nor can our own small one be used: {second}") from second
         note = f"the published LUA is not used, but our own small one, which is weaker{_projected_note(network)}"
         return Found(network, stand_in, f"{note}: {error}")
-    return Found(DecoderReady(network, row.scaling_factor, row.shift_factor).eval(), source)
+    assert published is not None  # where there is no folder, `lua_source` names the published one
+    return Found(DecoderReady(network, published.scaling_factor, published.shift_factor).eval(), source)
 
 
 def _projected_note(network: nn.Module) -> str:

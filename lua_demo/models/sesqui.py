@@ -21,6 +21,9 @@ PATCH = 2
 class OnRawFlux2(nn.Module):
     """Normalised FLUX.2 latents through a network that takes and gives them as the autoencoder does."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network

@@ -95,6 +95,7 @@ def tiled(run: Callable[[Tensor], Tensor], x: Tensor, side: int, factor: int, mu
                 total = made.new_zeros(*made.shape[:2], height * factor, width * factor)
             rows, columns = slice(top * factor, bottom * factor), slice(left * factor, right * factor)
             total[..., rows, columns] += made * vertical.to(made.device)[:, None] * horizontal.to(made.device)
+    assert total is not None  # there is a tile
     return total.div_(down.to(total.device)[:, None]).div_(across.to(total.device))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,9 @@ Upscale = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True)
 class Found:
-    """An upscaler, where it came from (a folder, a file or a hub id), and what a reader of its pictures must know."""
+    """A network or function, its source (a folder, file or hub id), and what a reader of its pictures must know."""
 
-    network: Upscale
+    network: Any
     source: str | Path = ""
     note: str = ""
 

@@ -1,7 +1,6 @@
-"""Encoders and decoders in the project's two currencies. Padding, value ranges, scaling and clamping are hidden here.
+"""Encoders and decoders of images in [0, 1] and normalised latents: padding, value ranges and scaling are done here.
 
-A network has `encode`, `decode`, `stride` and `latent_channels`: it takes images in [0, 1] and gives the latent as the
-denoiser leaves it. `VAE` makes of it what the app uses; training uses the network itself, which does not clamp.
+A network is a `Codec`. The app uses it through `VAE`; training uses the network itself, which does not clamp.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from lua_demo.catalog.spaces import SPACES, Space
 from lua_demo.models.weights import hub_file, load_autoencoder
+from lua_demo.networks.kinds import Codec
 from lua_demo.networks.kl import fast_decode
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.paths import WEIGHTS_DIR
@@ -38,7 +39,7 @@ class VAE(nn.Module):
     `decoder` is the key of `spaces.DECODERS` that it was chosen by; empty for a space's own one.
     """
 
-    def __init__(self, network: nn.Module, decoder: str = ""):
+    def __init__(self, network: Codec, decoder: str = ""):
         super().__init__()
         self.network, self.decoder = network, decoder
         self.stride, self.latent_channels = network.stride, network.latent_channels
@@ -64,7 +65,10 @@ class KLAutoencoder(nn.Module):
     of 2 x 2 patches: one number per channel and place in the patch.
     """
 
-    def __init__(self, model: nn.Module):
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, model: Any):
         super().__init__()
         self.model = model
         config = model.config
@@ -102,7 +106,7 @@ def tiny_source(space: str, weights: Path = WEIGHTS_DIR) -> str | Path:
 
 def load_network(
     space: str, source: str | os.PathLike[str] | None = None, subfolder: str = "", fast: bool = False
-) -> nn.Module:
+) -> Codec:
     """The autoencoder of `space`, on the CPU in float32 and eval mode.
 
     Args:
@@ -119,7 +123,7 @@ def load_network(
         raise UserError(f"latent space {space!r} does not exist; choose {', '.join(SPACES)}")
     row = SPACES[space]
     if row.tiny is None:
-        network = load_autoencoder(source or WEIGHTS_DIR / "embedded" / "autoencoder")
+        network: Codec = load_autoencoder(source or WEIGHTS_DIR / "embedded" / "autoencoder")
     else:
         network = _load_foreign(row, source or tiny_source(space), subfolder, fast)
     if (network.latent_channels, network.stride) != (row.channels, row.stride):
@@ -144,7 +148,7 @@ def load_tiny(space: str, source: str | os.PathLike[str] | None = None, weights:
     return network
 
 
-def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str, fast: bool) -> nn.Module:
+def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str, fast: bool) -> Codec:
     path = Path(source).expanduser()
     if path.is_file():
         stem = re.sub(r"_(en|de)coder\.safetensors$", "", str(path))

@@ -13,6 +13,7 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -119,7 +120,7 @@ def hub_file(repository: str, name: str) -> Path:
     return Path(hf_hub_download(repository, name, local_files_only=not reached))
 
 
-def _load(networks: tuple[type[nn.Module], ...], source: str | os.PathLike[str]) -> nn.Module:
+def _load(networks: tuple[type[nn.Module], ...], source: str | os.PathLike[str]) -> Any:
     """One of `networks`, the one whose weights these are; an error names the first."""
     file, config_file = _locate(source)
     tensors = read_tensors(file)

@@ -101,7 +101,7 @@ class Block(nn.Module):
 class Configured(ModelMixin, ConfigMixin):
     """A network that diffusers saves and loads with its configuration."""
 
-    config_name = "config.json"  # type: ignore[assignment]  # declared as None
+    config_name = "config.json"
 
 
 class CaptionEncoder(Configured):

@@ -73,8 +73,8 @@ def enlarges_pixels(stages: Sequence[str]) -> bool:
 
 def _best_of(pixels: Mapping[str, Row]) -> str | None:
     """The pixel upscaler with the best PSNR; None where not all were measured."""
-    values = {key: (row["metrics"] or {}).get("psnr") for key, row in pixels.items()}
-    return None if not values or None in values.values() else max(values, key=lambda key: values[key])
+    values: dict[str, Any] = {key: (row["metrics"] or {}).get("psnr") for key, row in pixels.items()}
+    return None if not values or None in values.values() else max(values, key=values.__getitem__)
 
 
 def _told(row: Row, ours: Row, mark: bool) -> str:

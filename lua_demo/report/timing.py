@@ -21,6 +21,7 @@ Row = Mapping[str, Any]
 STAGES = ("generate", "encode", "upscale", "decode")
 SHARED = "computed once, charged to all that need it"
 COLD = "first run at this size: includes one-time set-up"
+ARROWS: dict[Any, tuple[str, str]] = {max: ("↑", "higher is better"), min: ("↓", "lower is better")}
 LABELLED_SHARE = 0.09  # a bar segment narrower than this share of the scale has no room for its number
 
 
@@ -59,7 +60,7 @@ def metric_column(rows: Mapping[str, Row], name: str) -> dict[str, Any]:
     """A column of the table: its values as text by method, the best of them, and which way is better."""
     best = claims.best(rows, name)
     values = {key: (row["metrics"] or {}).get(name) for key, row in rows.items()}
-    arrow, better = {max: ("↑", "higher is better"), min: ("↓", "lower is better")}.get(METRICS[name].better, ("", ""))
+    arrow, better = ARROWS.get(METRICS[name].better, ("", ""))
     return {
         "head": METRICS[name].head,
         "means": METRICS[name].means,

@@ -9,6 +9,7 @@ from lua_demo.catalog.bases import BASES, Base
 from lua_demo.catalog.families import FAMILIES, Family
 from lua_demo.catalog.methods import Method, methods_of
 from lua_demo.catalog.spaces import AUTOENCODER, SPACES, Space
+from lua_demo.catalog.upscalers import Upscaler
 from lua_demo.request.validate import validated
 from lua_demo.schema import Progress, Request
 
@@ -41,6 +42,12 @@ class Job:
     def renders(self) -> bool:
         """Whether the prompt becomes a scene that is rendered and encoded."""
         return bool(self.request.prompt) and self.base.renders
+
+    def upscaler(self, method: str) -> Upscaler:
+        """What enlarges in `method`, which enlarges something."""
+        row = self.methods[method].upscaler
+        assert row is not None, f"{method} has no upscaler"
+        return row
 
     def progress(self, method: str, stage: str, step: int = 0, steps: int = 0) -> Progress:
         return Progress(method, stage, list(self.methods).index(method), len(self.methods), step, steps)

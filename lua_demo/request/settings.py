@@ -30,7 +30,7 @@ DEFAULTS = {field.name: field.default for field in fields(Request) if field.name
 
 def to_settings(request: Request) -> dict[str, Any]:
     """Name -> value that JSON can hold, for every field that matters but the files."""
-    idle = OF_SAMPLING if BASES[request.base].renders else ()
+    idle: tuple[str, ...] = OF_SAMPLING if BASES[request.base].renders else ()
     idle = idle if request.prompt else OF_PROMPTS
     values = {name: getattr(request, name) for name in DEFAULTS if name not in idle}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -7,7 +7,7 @@ import hashlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -92,12 +92,12 @@ def read_sources(source: Path, out: Path, prompts: bool = False) -> list[Request
     except (OSError, UnicodeDecodeError) as error:
         wanted = "a text file of prompts" if prompts else "a folder of photos or a text file with their paths"
         raise UserError(f"{source} cannot be read as text; give {wanted}") from error
-    found = entries(lines)
-    if not found:
+    listed = entries(lines)
+    if not listed:
         raise UserError(f"{source} lists nothing; give it one {'prompt' if prompts else 'path'} per line")
     if prompts:
-        return [Request(prompt=line) for line in found]
-    return [file_source(source.parent / Path(line).expanduser()) for line in found]
+        return [Request(prompt=line) for line in listed]
+    return [file_source(source.parent / Path(line).expanduser()) for line in listed]
 
 
 def entries(lines: Iterable[str]) -> list[str]:
@@ -108,7 +108,8 @@ def entries(lines: Iterable[str]) -> list[str]:
 
 def file_source(path: str | Path) -> Request:
     """What a file stands for: a latent if its name ends in .safetensors, else a photo."""
-    return Request(**{"latent" if str(path).lower().endswith(LATENT_SUFFIX) else "image": str(path)})
+    name = str(path)
+    return Request(latent=name) if name.lower().endswith(LATENT_SUFFIX) else Request(name)
 
 
 def items(
@@ -168,7 +169,7 @@ def run(
     out: Path,
     stop: threading.Event | None = None,
     devices: Devices = ALONE,
-) -> Iterator[tuple[Item, Progress] | Outcome]:
+) -> Generator[tuple[Item, Progress] | Outcome, None, None]:
     """Compare item by item. Below `out` each gets a folder as `compare --out` writes it; batch.csv grows with them.
 
     An item whose folder is finished is not run again, if settings, source, weights and dtype are the same. One that

@@ -94,7 +94,8 @@ class Booth:
         labels = rows[shown[0]]["label"], rows[shown[1]]["label"]
         native = methods_of(run.document["source"]["kind"], settings.get("base", "")).get("native")
         if native and not native.is_truth:
-            shown = tuple(SAMPLED if method == "native" else method for method in shown)
+            first, second = (SAMPLED if method == "native" else method for method in shown)
+            shown = first, second
         ballot = Ballot(token, run.id, settings.get("scale", 0), shown, labels, pictures, time.monotonic(), voter)
         with self._lock:
             gone = [self._drawn.pop(before, None)] if isinstance(before, str) else []
@@ -117,7 +118,7 @@ class Booth:
             raise UserError("a vote is a, b, or empty for no difference")
         with self._lock:
             ballot = self._drawn.get(token) if isinstance(token, str) else None
-            if ballot is None or time.monotonic() - ballot.drawn > MAX_AGE_S:
+            if not isinstance(token, str) or ballot is None or time.monotonic() - ballot.drawn > MAX_AGE_S:
                 raise UserError("this pair is no longer open for votes; draw another one")
             if ballot.choice is not None:
                 raise UserError("there is a vote on this pair already; draw another one")

@@ -64,12 +64,15 @@ def make(run: Run, name: str, state: str = "") -> bytes:
     if name == "blink.webp":
         pictures, pair = list(run.pictures()), [view.get("left"), view.get("right")]
         chosen = [key for key in dict.fromkeys([*pair, *records.PAIR, *pictures]) if key in pictures]
-        return blink(run, *(chosen * 2)[:2])
+        one, other = (chosen * 2)[:2]
+        return blink(run, one, other)
     if name == "results.zip":
         return _zip(run)
     if name == "results.json":
         return _results_json(run)
-    return run.latent.read_bytes() if name == "latent.safetensors" else png(run, name.removesuffix(".png"))
+    if name == "latent.safetensors" and run.latent:
+        return run.latent.read_bytes()
+    return png(run, name.removesuffix(".png"))
 
 
 def png(run: Run, method: str) -> bytes:
@@ -166,7 +169,7 @@ def blink(run: Run, one: str, other: str, side: int = BLINK_SIDE) -> bytes:
         _write(pen, (MARGIN, crop[1] + 5), label, TEXT, INK, crop[0] - 2 * MARGIN)
         _write(pen, (MARGIN, crop[1] + 30), detail, SMALL, QUIET, crop[0] - 2 * MARGIN)
         frames.append(frame)
-    more = {"save_all": True, "append_images": frames[1:], "duration": BLINK_MS, "loop": 0}
+    more: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "duration": BLINK_MS, "loop": 0}
     return _bytes(frames[0], "WEBP", lossless=True, quality=0, method=0, minimize_size=False, **more)
 
 
@@ -234,8 +237,8 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: in
 
 def _plain(text: str) -> str:
     """Only what Pillow's own font can draw: accents fall, other scripts become question marks."""
-    letters = unicodedata.normalize("NFKD", text.replace("×", "x"))
-    letters = (letter for letter in letters if not unicodedata.combining(letter))
+    apart = unicodedata.normalize("NFKD", text.replace("×", "x"))
+    letters = (letter for letter in apart if not unicodedata.combining(letter))
     return "".join(letter if letter.isascii() or letter == "·" else "?" for letter in letters)
 
 

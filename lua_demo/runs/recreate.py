@@ -67,7 +67,8 @@ def recreate(path: str | Path, engine: Engine, store: Store, source: str | Path 
                 f"{made.file}, the {made.kind} that {path.name} was made from, is not here "
                 f"(sha256 {made.sha256[:12]}); give it with --image"
             )
-        request = replace(request, **{FIELDS[made.kind]: str(found)})
+        given: dict[str, Any] = {FIELDS[made.kind]: str(found)}
+        request = replace(request, **given)
     with contextlib.closing(engine.compare(request)) as events:
         result = next(event for event in events if isinstance(event, Result))
     if result.image is None:

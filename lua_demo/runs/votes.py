@@ -98,14 +98,18 @@ def _read(line: str) -> Vote | None:
 def draw_pair(methods: Sequence[str], rng: random.Random) -> tuple[str, str] | None:
     """Two of `methods` in random order; None where there are not two."""
     pairs = list(combinations(methods, 2))
-    return tuple(rng.sample(rng.choice(pairs), 2)) if pairs else None
+    if not pairs:
+        return None
+    first, second = rng.sample(rng.choice(pairs), 2)
+    return first, second
 
 
 def tally(votes: Iterable[Vote]) -> list[Tally]:
     """One entry per pair of methods with a vote, the most voted first."""
     counts: dict[tuple[str, str], list[int]] = {}
     for vote in votes:
-        pair = tuple(sorted(vote.shown))
+        one, other = sorted(vote.shown)
+        pair = one, other
         slot = pair.index(vote.chosen) if vote.chosen else 2
         counts.setdefault(pair, [0, 0, 0])[slot] += 1
     result = []

@@ -115,7 +115,7 @@ class Api:
         base: str = Request.base,
         decoder: str = Request.decoder,
         force_native: bool = Request.force_native,
-        session: gr.Request = None,
+        session: gr.Request = None,  # type: ignore[assignment]  # filled in by gradio, which knows it by this type
     ) -> Iterator[dict]:
         """Compare methods of /models on one prompt, one photo or one latent; image and latent: handle_file(path). seed,
         steps, guidance (by default as the makers of the base advise), aspect and force_native are for a prompt. Answers
@@ -155,7 +155,7 @@ class Api:
         base: str = Request.base,
         decoder: str = Request.decoder,
         force_native: bool = Request.force_native,
-        session: gr.Request = None,
+        session: gr.Request = None,  # type: ignore[assignment]  # filled in by gradio, which knows it by this type
     ) -> Iterator[dict]:
         """Enlarge one photo, one latent or the picture of one prompt, by one method of /models. image or latent:
         handle_file(path); a prompt, its settings, base and decoder: as for /compare. A photo whose longest side is

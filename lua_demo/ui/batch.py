@@ -7,11 +7,11 @@ import secrets
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 from gradio.utils import get_upload_folder
@@ -28,6 +28,7 @@ from lua_demo.schema import Progress, Request, Stopped, UserError
 from lua_demo.ui.batch_table import Entry, item_label, table_html
 from lua_demo.ui.handlers import broken, progress_status
 from lua_demo.ui.limits import Limits, visitor_of
+from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.sessions import Sessions, refusal
 from lua_demo.ui.status import Status
 
@@ -48,7 +49,7 @@ class Batches(Sessions):
     the column with all but the status).
     """
 
-    def __init__(self, engine: Engine, store: Store, limits: Limits | None = None):
+    def __init__(self, engine: PublicEngine, store: Store, limits: Limits | None = None):
         super().__init__()
         self.engine, self.store, self.limits = engine, store, limits or Limits(lambda: False)
 
@@ -79,7 +80,7 @@ class Batches(Sessions):
                 yield (Status("error", str(error)), *[gr.skip()] * 5)
                 raise refusal(error) from error
 
-    def show(self, items: Sequence[batch.Item], stop: threading.Event) -> Iterator[Answer]:
+    def show(self, items: Sequence[batch.Item], stop: threading.Event) -> Generator[Answer, None, None]:
         request = items[0].request
         steps = len(request.methods)
         total = len(items) * steps
@@ -102,7 +103,7 @@ class Batches(Sessions):
             work.mkdir(parents=True)
             with (
                 zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file,
-                contextlib.closing(batch.run(self.engine, items, work, stop)) as events,
+                contextlib.closing(batch.run(cast(Engine, self.engine), items, work, stop)) as events,
             ):
                 try:
                     for event in events:

@@ -11,13 +11,13 @@ from markupsafe import Markup
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.prompts import EXAMPLES
 from lua_demo.catalog.spaces import DECODERS
-from lua_demo.engine import Engine
 from lua_demo.runs.batch import LATENT_SUFFIX
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request
 from lua_demo.ui.batch import MAX_ITEMS, READY, Batches
 from lua_demo.ui.form import SCALES, Form, method_choices, methods_for
 from lua_demo.ui.inputs import CheckboxGroup, FilesInput, Radio
+from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.sessions import WAITING
 from lua_demo.ui.status import StatusLine
 
@@ -25,7 +25,7 @@ TAKEN = ("size", "base", "decoder", "steps", "guidance", "aspect", "force_native
 """Controls of the form that a batch is run with, too."""
 
 
-def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> None:
+def batch_section(demo: gr.Blocks, engine: PublicEngine, store: Store, form: Form) -> None:
     """Build the section where this is called, inside `demo`, and wire it. `form` has the rest of the settings."""
     batches, default = Batches(engine, store, getattr(demo, "limits", None)), Request()
     batches.visitors = getattr(demo, "visitors", None)
@@ -90,7 +90,7 @@ def batch_section(demo: gr.Blocks, engine: Engine, store: Store, form: Form) -> 
                     archive = gr.DownloadButton("Download all (ZIP)", visible=False, elem_id="batch-zip")
         runs = gr.State([])
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     kind = [source, form.controls["base"]]
     gr.on([source.input, kind[1].change], methods_for, [*kind, methods], methods, queue=False, **quiet)
     own = {"source": source, "prompts": prompts, "seeds": seeds, "files": files, "scale": scale, "methods": methods}

@@ -12,12 +12,12 @@ from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_STEPS, methods_of
 from lua_demo.catalog.prompts import EXAMPLES
 from lua_demo.catalog.spaces import SPACES
-from lua_demo.engine import Engine
 from lua_demo.paths import EXAMPLES as PHOTOS
 from lua_demo.schema import Request
 from lua_demo.ui.inputs import Checkbox, CheckboxGroup, Dropdown, LatentInput, Number, PhotoInput, Radio, Slider
 from lua_demo.ui.models import DECODER_CHOICES, advised, choice, note_html, states
 from lua_demo.ui.prompt import PromptInput
+from lua_demo.ui.public import PublicEngine
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 SOURCES = [("Prompt", "prompt"), ("Photo", "photo"), ("Latent file", "latent")]
@@ -55,7 +55,7 @@ def photo_examples() -> list[str]:
     return sorted(str(path) for path in PHOTOS.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def build_form(engine: Engine, default: Request) -> Form:
+def build_form(engine: PublicEngine, default: Request) -> Form:
     """Build the form where this is called, with the settings of `default`."""
     source = Radio(
         SOURCES, value="prompt", label="Start from", container=False, elem_id="source", elem_classes="segments"
@@ -129,7 +129,7 @@ def build_form(engine: Engine, default: Request) -> Form:
             force_native = Checkbox(
                 default.force_native, label="Sample native however long it takes", elem_id="force-native"
             )
-    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def told(key: Any) -> tuple[Any, Any, Any]:
         sampled = gr.update(visible=key in BASES and not BASES[key].renders)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as brief
@@ -15,7 +15,6 @@ import gradio as gr
 
 from lua_demo.catalog.methods import Method
 from lua_demo.catalog.prompts import EXAMPLES
-from lua_demo.engine import Engine
 from lua_demo.machine.memory import is_out_of_memory
 from lua_demo.report import records
 from lua_demo.report.timing import timing_html
@@ -25,6 +24,7 @@ from lua_demo.runs.keeping import Keeping
 from lua_demo.runs.store import Store
 from lua_demo.schema import Progress, Result, Stopped, UserError
 from lua_demo.ui.limits import Limits
+from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.sessions import CRASHED, Sessions, refusal
 from lua_demo.ui.share import Sharing
 from lua_demo.ui.showing import panes, summary
@@ -56,7 +56,7 @@ class Handlers(Sessions):
     The outputs are always (status, viewer, timing, share), so that a client of the API gets a complete last answer.
     """
 
-    def __init__(self, engine: Engine, store: Store, limits: Limits | None = None):
+    def __init__(self, engine: PublicEngine, store: Store, limits: Limits | None = None):
         super().__init__()
         self.engine, self.store = engine, store
         self.sharing = Sharing(store, limits)
@@ -81,7 +81,7 @@ class Handlers(Sessions):
                 yield Status("error", str(error)), gr.skip(), gr.skip(), gr.skip()
                 raise refusal(error) from error
 
-    def show(self, job: Job, stop: threading.Event) -> Iterator[Answer]:
+    def show(self, job: Job, stop: threading.Event) -> Generator[Answer, None, None]:
         """The answers of a comparison. What is finished stays on the page and is kept, whatever ends the rest; where it
         cannot be kept, the last line says so.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
@@ -43,7 +43,7 @@ class Opening:
         controls: names of the form's controls, as in `form.Form`, in the order of the outputs.
     """
 
-    def __init__(self, store: Store, controls: Sequence[str]):
+    def __init__(self, store: Store, controls: Iterable[str]):
         self.store, self.sharing, self.controls = store, Sharing(store), tuple(controls)
 
     def form(self, request: Request, source: str = "", **changes: Any) -> list[Any]:

@@ -52,21 +52,21 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
     store = store or Store.from_environment()
     # Served where they are, without a copy; all of these folders can be read by whoever knows a file's whole path.
     gr.set_static_paths([store.folder, *([store.pinned] if store.pinned else []), EXAMPLES])
-    engine = PublicEngine(engine)
-    handlers = Handlers(engine, store, engine.limits)
+    public = PublicEngine(engine)
+    handlers = Handlers(public, store, public.limits)
     with gr.Blocks(
         title="LUA demo: latent or pixel upscaling",
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
     ) as demo:
-        engine.offer.page = demo
-        demo.limits, demo.visitors = engine.limits, Visitors()  # for the middleware
+        public.offer.page = demo
+        demo.limits, demo.visitors = public.limits, Visitors()  # for the middleware
         handlers.visitors = demo.visitors
         gr.HTML(HEADER, apply_default_css=False, elem_id="header")
         with gr.Row(elem_id="layout"):
             with gr.Column(scale=0, min_width=320, elem_id="controls"):
-                form = build_form(engine, initial(store))
+                form = build_form(public, initial(store))
             with gr.Column(scale=1, min_width=320, elem_id="results"):
                 status = StatusLine(Status("empty", EMPTY), label="Status", elem_id="status")
                 viewer = CompareViewer(
@@ -76,13 +76,14 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
                 timing = gr.HTML(
                     apply_default_css=False, js_on_load=static("timing.js"), label="Timing", elem_id="timing"
                 )
-                voting_section(store, share, engine.limits)
+                voting_section(store, share, public.limits)
 
-        batch_section(demo, engine, store, form)
+        batch_section(demo, public, store, form)
         drop = PageDrop(label="Drop", elem_id="drop")
 
         controls, views = list(form.controls.values()), [status, viewer, timing, share]
-        opening, quiet = Opening(store, form.controls), {"show_progress": "hidden", "api_visibility": "private"}
+        opening = Opening(store, form.controls)
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         demo.load(opening.link, None, [*views, *controls], queue=False, **quiet)
         demo.load(metrics.prepare, None, None, queue=False, **quiet)  # while the visitor is reading
         photo = form.controls["image"]
@@ -115,7 +116,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         Api(handlers).register()
         demo.unload(handlers.leave)
     demo.queue(max_size=QUEUE)
-    limit_places(demo, engine.limits)
+    limit_places(demo, public.limits)
     return demo
 
 

@@ -13,10 +13,10 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from lua_demo.catalog.methods import METHODS
 from lua_demo.catalog.upscalers import download_folder
-from lua_demo.engine import Engine
+from lua_demo.engine import Engine, Events
 from lua_demo.pictures.reading import size_of
 from lua_demo.request.job import Job, resolve
-from lua_demo.schema import Progress, Request, Result, UserError
+from lua_demo.schema import Request, Result, UserError
 from lua_demo.ui.limits import Limits
 from lua_demo.ui.offer import Offer
 
@@ -33,7 +33,7 @@ class PublicEngine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
+    def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Events:
         """As `Engine.compare`."""
         with self._telling():
             job = request if isinstance(request, Job) else resolve(request)
@@ -44,7 +44,7 @@ class PublicEngine:
             events = self.engine.compare(job, stop)
         return self._public(events)
 
-    def _public(self, events: Iterator[Progress | Result]) -> Iterator[Progress | Result]:
+    def _public(self, events: Events) -> Events:
         with contextlib.closing(events), self._telling():
             for event in events:
                 if isinstance(event, Result) and event.skipped:

@@ -58,7 +58,7 @@ class ShareRow(gr.HTML, metaclass=Private):
             **kwargs,
         )
 
-    def postprocess(self, value: Share | None) -> dict[str, Any] | None:
+    def postprocess(self, value: Share | None) -> dict[str, Any] | None:  # type: ignore[override]  # gradio's is str
         if value is None:
             return None
         space = os.environ.get("SPACE_ID")
@@ -93,7 +93,13 @@ class Sharing:
         run, path = self._make(run, name, state, session)
         return self.share(run, bool(go), path)
 
-    def export(self, run: str, name: str, view: str = "", session: gr.Request = None) -> dict:
+    def export(
+        self,
+        run: str,
+        name: str,
+        view: str = "",
+        session: gr.Request = None,  # type: ignore[assignment]  # filled in by gradio, which knows it by this type
+    ) -> dict:
         """One file of a finished comparison. `run` and `name` as in the last output of /compare (run, files)."""
         path = self._make(run, name, view, session)[1]
         return FileData(path=str(path), orig_name=path.name).model_dump()

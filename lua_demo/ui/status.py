@@ -34,5 +34,5 @@ class StatusLine(gr.HTML, metaclass=Private):
             **kwargs,
         )
 
-    def postprocess(self, value: Status | None) -> dict[str, Any] | None:
+    def postprocess(self, value: Status | None) -> dict[str, Any] | None:  # type: ignore[override]  # gradio's is str
         return asdict(value) if value else None

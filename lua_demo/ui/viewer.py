@@ -89,7 +89,7 @@ class CompareViewer(gr.HTML, metaclass=Private):
         html, css, js = viewer_files(placeholder)
         super().__init__(value, html_template=html, css_template=css, js_on_load=js, apply_default_css=False, **kwargs)
 
-    def postprocess(self, value: Sequence[Pane] | View | None) -> dict[str, Any]:
+    def postprocess(self, value: Sequence[Pane] | View | None) -> dict[str, Any]:  # type: ignore[override]  # gradio's is str
         view = value if isinstance(value, View) else View(value or ())
         return {"panes": [pane.to_json() for pane in view.panes], "state": view.state, "pair": list(self.pair or ())}
 

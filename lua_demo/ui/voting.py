@@ -146,7 +146,7 @@ def in_words(entry: Tally) -> str:
 
 
 def percent(entry: Tally) -> str:
-    return f"{100 * entry.share:.0f} % (95 % interval {spread(entry)})"
+    return f"{100 * (entry.share or 0):.0f} % (95 % interval {spread(entry)})"
 
 
 def spread(entry: Tally) -> str:
@@ -186,7 +186,7 @@ def voting_section(store: Store, share: gr.HTML, limits: Limits) -> None:
         words = gr.HTML(apply_default_css=False, label="Votes", elem_id="vote-words")
         again = gr.Button(DRAW, elem_id="vote-next")
     views = [token, viewer, booth, choices, words, again]
-    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     section.expand(voting.open, [share, token], views, **quiet)
     again.click(voting.draw, [share, token], views, **quiet)
     share.change(voting.follow, [share, token], views, **quiet)

@@ -17,7 +17,7 @@ import gradio as gr
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.cost import step_tflop
-from lua_demo.engine import Engine
+from lua_demo.engine import Engine, Events
 from lua_demo.machine.cancel import raise_if_set
 from lua_demo.request.job import Job, resolve, with_rows
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
@@ -58,7 +58,7 @@ class ZeroGpuEngine(Engine):
     def place(self, requests: Iterable[Request]) -> None:
         """Load the networks of `requests` before the page starts: what is on the device then moves to every lent GPU.
 
-        What cannot be had is printed, and left to the first comparison that needs it.
+        What cannot be loaded is printed, and left to the first comparison that needs it.
         """
         for request in requests:
             job = with_rows(request)
@@ -68,7 +68,7 @@ class ZeroGpuEngine(Engine):
                 except UserError as error:
                     print(f"not placed: {error}", flush=True)
 
-    def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Iterator[Progress | Result]:
+    def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Events:
         """As `Engine.compare`; on ZeroGPU a stop is heeded at the next event.
 
         Raises:
@@ -88,7 +88,7 @@ class ZeroGpuEngine(Engine):
         except (UserError, Stopped) as error:
             yield type(error)(*error.args)  # without its traceback, which holds tensors
 
-    def _from_lent_gpu(self, job: Job, stop: threading.Event | None) -> Iterator[Progress | Result]:
+    def _from_lent_gpu(self, job: Job, stop: threading.Event | None) -> Events:
         yield job.progress(next(iter(job.methods)), "wait")
         done, events = 0, self._lent(job.request)  # the other process resolves it anew: rows hold functions
         try:

@@ -140,10 +140,10 @@ def _rendering_state(key: str, models: Models, cached: dict[str, int]) -> BaseSt
     row, space = BASES[key], SPACES[BASES[key].space]
     if AUTOENCODER in space.roles:
         folder = models.weights / space.roles[AUTOENCODER]
-        how = "rendered on the CPU, no diffusion model" if folder.is_dir() else f"there is no {folder}"
+        how = "rendered on any CPU" if folder.is_dir() else f"there is no {folder}"
         return BaseState(key, row.label, folder.is_dir(), how, "shipped" if folder.is_dir() else "not here", 0.0, "")
     owner = BASES[first_base(row.space)]
-    how = f"rendered on the CPU, no diffusion model; encoded by the autoencoder of {owner.label}"
+    how = f"rendered on any CPU, encoded by the autoencoder of {owner.label}"
     if (folder := models.weights / "bases" / first_base(row.space)).is_dir():
         return BaseState(key, row.label, True, how, str(folder), 0.0, "")
     if owner.hub_id in cached:

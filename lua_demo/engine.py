@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from lua_demo.catalog.prompts import understand
 from lua_demo.machine.cancel import raise_if_set, stops_on
 from lua_demo.machine.memory import give_back, is_out_of_memory
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
-from lua_demo.machine.timing import Measurement, measure
+from lua_demo.machine.timing import Measurement, measure, synchronise
 from lua_demo.models import decoding
 from lua_demo.models.generators import from_photo
 from lua_demo.models.loaded import Absent, Models
@@ -146,7 +147,7 @@ class Engine:
             weights=self.models.names(job),
             versions={
                 "lua_demo": lua_demo.__version__,
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
                 "python": platform.python_version(),
             },
         )
@@ -445,7 +446,7 @@ class Engine:
         request, sampler = task.job.request, self.models.sampler(task.job)
 
         def work(report: Report, closed: threading.Event) -> tuple[Output, Measurement, float]:
-            pace = Pace(report)
+            pace = Pace(report, partial(synchronise, self.device))
             asked = request.prompt, size, request.steps, request.guidance, request.seed
             sampling = replace(kit, generate=lambda _: Output(sampler(*asked, pace)))
             output, measured = self._execute(step, sampling, None, 1, task.stop, closed)

@@ -41,14 +41,18 @@ def steps_of(work: Callable[[Report, threading.Event], T]) -> Generator[int, Non
 
 
 class Pace:
-    """Seconds per step, from the times at which steps were reported."""
+    """Seconds per step, from the times at which steps were reported.
 
-    def __init__(self, report: Report):
-        self._report = report
+    `synchronise`: waits for the device, on which a step may only have been queued when it is reported.
+    """
+
+    def __init__(self, report: Report, synchronise: Callable[[], None] = lambda: None):
+        self._report, self._synchronise = report, synchronise
         self._times: list[float] = []
 
     def __call__(self, step: int) -> None:
         self._report(step)
+        self._synchronise()
         self._times.append(time.perf_counter())
 
     def seconds_per_step(self, total: float) -> float:

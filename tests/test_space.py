@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import gradio as gr
@@ -15,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.bases import BASES, REAL
 from lua_demo.catalog.methods import METHODS, SWINIR_OFFICIAL
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import Engine
@@ -36,7 +37,7 @@ KEYS = {
     "license", "suggested_hardware", "models", "datasets", "tags", "thumbnail", "pinned", "preload_from_hub",
     "fullWidth", "header", "startup_duration_timeout",
 }  # fmt: skip
-ZERO_GPU_PYTHONS = {"3.10", "3.12"}
+ZERO_GPU_PYTHONS = {"3.12"}
 SOURCES = [ROOT / "app.py", *sorted((ROOT / "lua_demo").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
 
 
@@ -50,7 +51,7 @@ def test_the_front_matter_is_what_the_hub_knows(card):
     assert card.keys() <= KEYS
     assert card["sdk"] == "gradio" and card["license"] == "apache-2.0"
     assert {card["colorFrom"], card["colorTo"]} <= COLOURS
-    assert card["python_version"] in ZERO_GPU_PYTHONS, "a string: 3.10 as a number is 3.1"
+    assert card["python_version"] in ZERO_GPU_PYTHONS, "a string, not a number"
     assert 0 < len(card["short_description"]) <= 60
     assert card["suggested_hardware"] in {hardware.value for hardware in SpaceHardware}
     assert (ROOT / card["app_file"]).is_file()
@@ -62,17 +63,40 @@ def test_the_front_matter_agrees_with_the_requirements(card):
     needed = {requirement.name: requirement for requirement in map(Requirement, lines)}
     assert needed["gradio"].specifier.contains(card["sdk_version"])
     assert all(needed["torch"].specifier.contains(Version(v)) for v in ("2.8.0", "2.11.0", "2.13.0"))
+    assert not needed["torch"].specifier.contains(Version("2.14.0")), "what ZeroGPU does not list (2026-11)"
     assert {"spaces", "diffusers", "transformers", "accelerate"} <= needed.keys()
 
 
 def test_what_is_preloaded_is_what_is_placed(card):
-    preloaded = dict(entry.split(" ") for entry in card["preload_from_hub"])
+    preloaded = {name: files for name, _, files in (entry.partition(" ") for entry in card["preload_from_hub"])}
     for repository in [*card["models"], *preloaded]:
         validate_repo_id(repository)
     assert preloaded.keys() <= set(card["models"])
     for repository, file in PUBLISHED_FILES.items():
         assert preloaded[repository] == file
     assert preloaded[f"madebyollin/{SPACES['flux1'].tiny}"] == "config.json,diffusion_pytorch_model.safetensors"
+    real = BASES[REAL]
+    assert preloaded[real.hub_id] == "" and not real.gated, "all of its files"
+    assert {request.base for request in PLACED} == {Request().base, "embedded", REAL}
+
+
+def test_binary_files_are_named_and_small_enough():
+    """The hub stores what `hf upload` sends; git itself must leave these files alone."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs the git checkout")
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    paths = [ROOT / name.decode() for name in files if name]
+    binary = {path.suffix for path in paths if b"\0" in path.read_bytes()[:8000]}
+    lines = (ROOT / ".gitattributes").read_text().splitlines()
+    assert binary <= {line.split()[0].removeprefix("*") for line in lines if line.endswith(" binary")}
+    assert sum(path.stat().st_size for path in paths) < 1e9, "what a Space may hold"
+
+
+def test_the_commands_that_make_a_space_are_told():
+    told = (ROOT / "lua_demo" / "ui" / "README.md").read_text(encoding="utf-8")
+    for command in ("hf repos create", "hf upload", "hf spaces logs"):
+        assert f"\n{command} " in told
+    assert "--flavor zero-a10g" in told and SpaceHardware("zero-a10g")
 
 
 def test_spaces_is_imported_before_torch():
@@ -95,8 +119,8 @@ def test_what_is_there_is_placed_and_what_is_not_is_said(toy_weights, monkeypatc
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_it_is_python_3_10(path):
-    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
+def test_it_is_python_3_11(path):
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 11))
 
 
 @pytest.mark.parametrize(

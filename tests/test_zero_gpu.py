@@ -5,20 +5,31 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import pickletools
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import spaces
+import torch
+from test_bases import weights  # noqa: F401  fixture
 
-from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.bases import BASES, REAL
+from lua_demo.commands.doctor import BaseState
 from lua_demo.engine import Engine
-from lua_demo.schema import Progress, Request, Result, Stopped, UserError
-from lua_demo.ui.zero_gpu import LONGEST_S, SHORTEST_S, ZeroGpuEngine, duration
+from lua_demo.machine import memory
+from lua_demo.machine.memory import RESIDENT
+from lua_demo.request.job import resolve
+from lua_demo.schema import Environment, Progress, Request, Result, Stopped, UserError
+from lua_demo.ui import models
+from lua_demo.ui.offer import Offer
+from lua_demo.ui.zero_gpu import LONGEST_S, PLACED, SHORTEST_S, ZeroGpuEngine, duration, to_place
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -174,8 +185,9 @@ def test_everything_that_crosses_is_plain(zero, photo):
     assert pickle.loads(pickle.dumps(request)) == request
     for event in zero._events(request):
         crossed = pickle.dumps(event)
-        assert b"torch" not in crossed
-        assert type(pickle.loads(crossed)) is type(event) and isinstance(event, (Progress, Result))
+        words = [argument for _, argument, _ in pickletools.genops(crossed) if isinstance(argument, str)]
+        assert not any(word.startswith("torch.") for word in words), "no class of torch"
+        assert type(pickle.loads(crossed)) is type(event) and isinstance(event, (Progress, Result, Environment))
 
 
 def test_a_refusal_in_the_other_process_keeps_its_words(zero, toy_weights, photo, monkeypatch):
@@ -189,6 +201,67 @@ def test_a_refusal_in_the_other_process_keeps_its_words(zero, toy_weights, photo
     assert isinstance(crossed[-1], UserError) and str(crossed[-1]) == "the weights are gone; get them again"
     with pytest.raises(UserError, match="the weights are gone"):
         list(zero.compare(Request(str(photo(64, 48)), 2, 64, ("lua",))))
+
+
+def test_an_error_of_the_program_is_told_as_that(zero, photo, monkeypatch, capsys):
+    """Not as "no GPU": only the name of its type would come across by itself."""
+
+    def broken(*_):
+        raise KeyError("no such layer")
+
+    monkeypatch.setattr(zero.models, "load", broken)
+    with pytest.raises(RuntimeError, match="KeyError: 'no such layer'"):
+        list(zero._from_lent_gpu(resolve(Request(str(photo(64, 48)), 2, 64, ("lua",))), None))
+    assert "in broken" in capsys.readouterr().err, "the log of the other process has where"
+
+
+def test_what_the_other_process_used_is_what_the_record_says(zero, photo, monkeypatch):
+    request = Request(str(photo(64, 48)), 2, 64, ("base", "lua"))
+    monkeypatch.setattr(zero.models, "names", lambda job: {"lua": "the stand-in, which only was there"})
+    told = [type(event) for event in zero._events(request) if not isinstance(event, Progress)]
+    assert told == [Environment, Result, Result]
+    list(zero._from_lent_gpu(resolve(request), None))
+    monkeypatch.undo()
+    assert zero.environment(request).weights == {"lua": "the stand-in, which only was there"}
+    assert zero.environment(resolve(request)) == zero.environment(request)
+    assert "stand-in" not in str(zero.environment(replace(request, size=128)))
+
+
+def test_bases_are_placed_beside_each_other_as_far_as_they_fit(weights, monkeypatch, capsys):  # noqa: F811
+    zero = ZeroGpuEngine(spaces.GPU, "cpu", weights=weights)
+    zero.place([Request(prompt="a lake", base=base, size=64) for base in (REAL, "sdxl")])
+    assert zero.placed == {REAL, "sdxl"}
+    assert {key: base.plan for key, base in zero.models.bases.items()} == {REAL: RESIDENT, "sdxl": RESIDENT}
+    just_one = int(RESIDENT.device(zero.models.bases[REAL].need((64, 64))) * memory.MARGIN) + 1
+    full = ZeroGpuEngine(spaces.GPU, "cpu", weights=weights)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: just_one)
+    full.place([Request(prompt="a lake", base=base, size=64) for base in (REAL, "flux2-dev")])
+    assert full.placed == {REAL}
+    assert "not placed: FLUX.2 [dev] needs" in capsys.readouterr().out
+
+
+def test_a_base_that_was_not_placed_is_not_offered():
+    """Its weights would be loaded within the seconds for which a GPU is lent."""
+    offer = Offer({"SPACE_ID": "somebody/demo", "LUA_DEMO_OFFER": "sdxl"})
+    here = BaseState("sdxl", "SDXL", True, "", "cached", 0.0, "")
+    assert offer.refusal_of_base(here) == ""
+    offer.placed = {REAL}
+    assert "loaded before it opens" in offer.refusal_of_base(here)
+    assert (
+        offer.refusal_of_base(replace(here, base=REAL)) == offer.refusal_of_base(replace(here, base="embedded")) == ""
+    )
+    assert [request.base for request in to_place(offer)[len(PLACED) :]] == ["sdxl"]
+
+
+@pytest.mark.parametrize(("device", "runs", "base"), [("cuda", True, REAL), ("cuda", False, Request().base),
+                                                      ("cpu", True, Request().base)])  # fmt: skip
+def test_what_a_fresh_page_opens_with(device, runs, base, monkeypatch):
+    state = BaseState(REAL, "Z-Image", runs, "", "cached", 0.0, "")
+    monkeypatch.setattr(models, "states", lambda engine: {REAL: state})
+    start = models.on_this_machine(SimpleNamespace(device=torch.device(device)), Request(scale=4))
+    assert (start.base, start.scale) == (base, 4)
+    if base == REAL:
+        assert (start.size, start.steps, start.guidance) == (512, BASES[REAL].steps, BASES[REAL].guidance)
 
 
 def test_what_cannot_be_run_is_refused_before_a_gpu_is_asked_for(zero, photo, tmp_path):

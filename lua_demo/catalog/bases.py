@@ -146,6 +146,10 @@ BASES |= {
 }
 
 
+REAL = "z-image-turbo"
+"""What a page on a GPU opens with: open to everybody, few steps, and in the space of the published LUA."""
+
+
 def first_base(space: str) -> str:
     """The first base model of a latent space: what stands for it where only the space matters. None that renders."""
     return next(key for key, row in BASES.items() if row.space == space and not row.renders)

@@ -17,6 +17,7 @@ from lua_demo.machine.arguments import Parser, machine
 from lua_demo.machine.finite import check_finite
 from lua_demo.machine.placement import resolve_device, resolve_dtype
 from lua_demo.models.lua import find_lua
+from lua_demo.models.upscalers import fast
 from lua_demo.networks.kinds import LatentUpscaler
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.pictures import images
@@ -82,10 +83,10 @@ def upscaled(latent: BaseLatent, scale: int, network: LatentUpscaler, device_nam
     dtype = resolve_dtype(dtype_name, device)
     if scale not in network.scales:
         raise UserError(f"scale {scale} does not exist for the space {latent.space}; choose {_choices(network.scales)}")
-    network = network.to(device, memory_format=torch.channels_last)
+    quick = fast(network, dtype).to(device, memory_format=torch.channels_last)
     narrow = torch.autocast(device.type, dtype) if dtype != torch.float32 else contextlib.nullcontext()
     with torch.inference_mode(), narrow:
-        return network(torch.from_numpy(latent.values)[None].to(device), scale).float().cpu()
+        return quick(torch.from_numpy(latent.values)[None].to(device), scale).float().cpu()
 
 
 def _choices(scales: Sequence[int]) -> str:

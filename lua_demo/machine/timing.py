@@ -22,6 +22,14 @@ class Measurement:
     peak_bytes: int = 0
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until `device` has done what it was told to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 @contextlib.contextmanager
 def measure(device: torch.device) -> Iterator[Measurement]:
     """Measure the block: wall-clock with `device` synchronised on both sides, and the most memory in use meanwhile.
@@ -40,15 +48,15 @@ def measure(device: torch.device) -> Iterator[Measurement]:
         result.peak_bytes = torch.cuda.max_memory_allocated(device)
         return
     if device.type == "mps":
-        synchronise, read = torch.mps.synchronize, torch.mps.driver_allocated_memory
+        read = torch.mps.driver_allocated_memory
     else:
         process = psutil.Process()
-        synchronise, read = (lambda: None), (lambda: process.memory_info().rss)
+        read = lambda: process.memory_info().rss  # noqa: E731
     with _sampling(read) as peak:
-        synchronise()
+        synchronise(device)
         start = time.perf_counter()
         yield result
-        synchronise()
+        synchronise(device)
         result.seconds = time.perf_counter() - start
     result.peak_bytes = peak()
 

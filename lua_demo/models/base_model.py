@@ -88,6 +88,11 @@ class BaseModel:
                 f"{len(fitting)} ways that seemed to fit; end what else uses the device, or choose another base"
             )
 
+    def place_resident(self) -> None:
+        """Load it so that all weights stay on the device, whatever is free there."""
+        if self.plan is not RESIDENT:
+            self._use(RESIDENT)
+
     def step_down(self, size: tuple[int, int]) -> bool:
         """After an out-of-memory: give back everything and use the next plan that asks less. False where there is none.
 

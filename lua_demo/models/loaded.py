@@ -94,6 +94,10 @@ class Models:
         """
         for other in self.bases.keys() - {key}:
             self.bases[other].release()
+        return self.known_base(key)
+
+    def known_base(self, key: str) -> BaseModel | None:
+        """As `base`, but the others keep what they hold."""
         if BASES[key].hub_id and key not in self.bases:
             self.bases[key] = self._new_base(key)
         return self.bases.get(key)

@@ -7,6 +7,7 @@ convolutions of a group they lie window by window, so that from block to block t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lua_demo.networks.cnn import ConvBlock
 from lua_demo.networks.linear import Linear, zero
@@ -30,6 +32,10 @@ from lua_demo.networks.windows import (
     reflection,
 )
 from lua_demo.schema import UserError
+
+KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Of attention on CUDA, in this order. Hopper and later would take cuDNN's for a bias, which makes a plan for each of
+the nine shapes of a comparison: seconds when cold."""
 
 CACHED_TOKENS = 4096
 """Tokens that a CPU computes at once in a block, so that everything the block makes of them stays in the caches."""
@@ -250,8 +256,9 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         tokens = self.patch_embed(shallow.permute(0, 2, 3, 1).contiguous())
         batch, height, width = tokens.shape[:3]
         windows = self._layout(batch, height, width, tokens.device)
-        for layer in self.layers:
-            tokens = layer(tokens, windows)
+        with sdpa_kernel(KERNELS) if x.is_cuda else contextlib.nullcontext():
+            for layer in self.layers:
+                tokens = layer(tokens, windows)
         return self.conv_after_body(self.norm(tokens).permute(0, 3, 1, 2)) + shallow
 
     def _layout(self, batch: int, height: int, width: int, device: torch.device) -> Layout:

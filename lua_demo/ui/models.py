@@ -8,10 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.bases import BASES, REAL
 from lua_demo.catalog.spaces import DECODERS, SPACES
 from lua_demo.commands.doctor import BaseState, base_states
 from lua_demo.report.html import render
+from lua_demo.schema import Request
 from lua_demo.ui.public import PublicEngine, relative
 
 DECODER_CHOICES = [("Default", ""), *((label.capitalize(), key) for key, label in DECODERS.items())]
@@ -26,6 +27,16 @@ def states(engine: PublicEngine) -> dict[str, BaseState]:
     told = {state.base: replace(state, how=public(state.how), weights=public(state.weights)) for state in found}
     refused = {key: reason for key, state in told.items() if (reason := engine.offer.refusal_of_base(state))}
     return told | {key: replace(told[key], runs=False, how=why, access="") for key, why in refused.items()}
+
+
+def on_this_machine(engine: PublicEngine, start: Request) -> Request:
+    """`start` with the base that a fresh page has here: a published one on a GPU that it fits and a page that offers
+    it, else that of `start`.
+    """
+    if engine.device.type != "cuda" or not states(engine)[REAL].runs:
+        return start
+    row = BASES[REAL]
+    return replace(start, base=REAL, size=row.sizes[0], steps=row.steps, guidance=row.guidance, decoder="")
 
 
 def choice(state: BaseState) -> tuple[str, str]:

@@ -30,6 +30,7 @@ class Offer:
 
     LUA_DEMO_OFFER names the latter: keys separated by commas, or "all". Without it all may be where only this machine
     reaches the page, and none where others do. `page` is the page, once there is one: what it was launched with counts.
+    `placed`: the bases that can sample where all had to be placed before the page opened; None elsewhere.
 
     Raises:
         UserError: the setting names what does not exist.
@@ -38,6 +39,7 @@ class Offer:
     def __init__(self, environment: Mapping[str, str] | None = None):
         self.environment = os.environ if environment is None else environment
         self.page: gr.Blocks | None = None
+        self.placed: set[str] | None = None
         text = self.environment.get(SETTING)
         self.named = None if text is None else {key.strip() for key in text.split(",") if key.strip()}
         unknown = (self.named or set()) - {*BASES, *downloaded(), ALL}
@@ -52,6 +54,8 @@ class Offer:
 
     def refusal_of_base(self, state: BaseState) -> str:
         """Why a base is not offered; empty where it is."""
+        if self.placed is not None and BASES[state.base].hub_id and state.base not in self.placed:
+            return f"not offered on this page, whose models are loaded before it opens ({SETTING} names more of them)"
         if not state.download_gib or self._may_download(state.base):
             return ""
         return (

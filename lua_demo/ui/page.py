@@ -18,9 +18,10 @@ from lua_demo.runs.store import Store
 from lua_demo.ui.api import Api
 from lua_demo.ui.batch_section import batch_section
 from lua_demo.ui.drop import PageDrop
-from lua_demo.ui.form import build_form
+from lua_demo.ui.form import TELL_BASE, build_form
 from lua_demo.ui.gate import HostGuard, UploadGuard, limit_places
 from lua_demo.ui.handlers import Handlers
+from lua_demo.ui.models import on_this_machine
 from lua_demo.ui.opening import EMPTY, Opening, initial
 from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.sessions import WAITING
@@ -66,7 +67,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         gr.HTML(HEADER, apply_default_css=False, elem_id="header")
         with gr.Row(elem_id="layout"):
             with gr.Column(scale=0, min_width=320, elem_id="controls"):
-                form = build_form(public, initial(store))
+                form = build_form(public, on_this_machine(public, initial(store)))
             with gr.Column(scale=1, min_width=320, elem_id="results"):
                 status = StatusLine(Status("empty", EMPTY), label="Status", elem_id="status")
                 viewer = CompareViewer(
@@ -85,6 +86,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         opening = Opening(store, form.controls)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         demo.load(opening.link, None, [*views, *controls], queue=False, **quiet)
+        demo.load(None, form.controls["base"], None, js=TELL_BASE, **quiet)
         demo.load(metrics.prepare, None, None, queue=False, **quiet)  # while the visitor is reading
         photo = form.controls["image"]
         photo.upload(opening.chosen, [photo, share], [status, *controls], queue=False, **quiet)

@@ -29,6 +29,7 @@ class PublicEngine:
     def __init__(self, engine: Engine):
         self.engine, self.offer = engine, Offer()
         self.limits = Limits(lambda: self.offer.public)
+        self.offer.placed = getattr(engine, "placed", None)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)

@@ -9,18 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import traceback
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.bases import BASES, REAL
 from lua_demo.catalog.cost import step_tflop
 from lua_demo.engine import Engine, Events
+from lua_demo.machine import memory
 from lua_demo.machine.cancel import raise_if_set
 from lua_demo.request.job import Job, resolve, with_rows
-from lua_demo.schema import Progress, Request, Result, Stopped, UserError
+from lua_demo.schema import Environment, Progress, Request, Result, Stopped, UserError
+from lua_demo.ui.offer import Offer
 
 SHORTEST_S, LONGEST_S = 20, 120
 """Of what is asked for: an anonymous visitor has two minutes a day, and a request above what is left is refused."""
@@ -29,9 +34,18 @@ START_S, METHOD_S_PER_MEGAPIXEL, TFLOP_PER_S, RENDER_S_PER_MEGAPIXEL = 10.0, 1.0
 """Assumed, not measured: the first use of the GPU; upscaling, decoding and metrics; sampling in bf16."""
 
 
-PLACED = (Request(), Request(prompt="hills", base="embedded"), Request(base="flux1-dev", decoder="tiny"))
-"""What is placed at start: the embedded networks, and the published LUA with FLUX.1's tiny autoencoder, whose files the
-front matter of README.md has the hub preload."""
+PLACED = (
+    Request(),
+    Request(prompt="hills", base="embedded"),
+    Request(prompt="hills", base=REAL, steps=BASES[REAL].steps),
+    Request(base=REAL, decoder="tiny"),
+)
+"""What is placed at start: the embedded networks; the base that a page on a GPU opens with, the published LUA of its
+space, its full decoder and the tiny one. The front matter of README.md has the hub preload their files."""
+
+
+REMEMBERED = 32
+"""Environments of the last comparisons."""
 
 
 WORKER, ABORTED = "ZeroGPU worker error", "GPU task aborted"
@@ -54,19 +68,49 @@ class ZeroGpuEngine(Engine):
     ):
         super().__init__(device, dtype, weights)
         self._lent = gpu(duration=duration)(self._events)
+        self._environments: OrderedDict[Request, Environment] = OrderedDict()
+        self.placed: set[str] | None = None
+        """Bases that sample here, the embedded one left out; None where none had to be placed at start."""
 
     def place(self, requests: Iterable[Request]) -> None:
         """Load the networks of `requests` before the page starts: what is on the device then moves to every lent GPU.
 
-        What cannot be loaded is printed, and left to the first comparison that needs it.
+        So do the base models of prompts, as far as all of them fit beside each other: none is loaded later, within the
+        seconds for which a GPU is lent. What cannot be loaded is printed; a network is left to the first comparison
+        that needs it.
         """
+        self.placed = self.placed or set()
         for request in requests:
             job = with_rows(request)
             for role in self.models.wanted(job):
-                try:
-                    self.models.load(job, role)
-                except UserError as error:
-                    print(f"not placed: {error}", flush=True)
+                self._or_say(partial(self.models.load, job, role))
+            if job.samples and job.base.hub_id:
+                self._or_say(partial(self._place_base, request))
+
+    def _or_say(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except UserError as error:
+            print(f"not placed: {error}", flush=True)
+
+    def _place_base(self, request: Request) -> None:
+        """UserError where it does not fit beside what is placed already, or cannot be had."""
+        base, size = self.models.known_base(request.base), (request.size, request.size)
+        # The emulated device of the main process is always empty.
+        beside = sum(self.models.known_base(key).need(size).weights for key in self.placed)
+        free, needed = memory.free_bytes(self.device) - beside, base.need(size)
+        if memory.RESIDENT.device(needed) * memory.MARGIN > free:
+            raise UserError(
+                f"{base.row.label} needs {memory.RESIDENT.device(needed) * memory.MARGIN / memory.GIB:.1f} GiB to stay "
+                f"on {self.device}, of which {free / memory.GIB:.1f} GiB are left; name fewer or smaller models"
+            )
+        base.place_resident()
+        self.placed.add(request.base)
+
+    def environment(self, request: Request | Job | None = None) -> Environment:
+        """As `Engine.environment`, but of what the process with the GPU used, where `request` ran there."""
+        asked = request.request if isinstance(request, Job) else request
+        return self._environments.get(asked) or super().environment(request)
 
     def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Events:
         """As `Engine.compare`; on ZeroGPU a stop is heeded at the next event.
@@ -80,13 +124,24 @@ class ZeroGpuEngine(Engine):
         events = super().compare(job, stop)  # refuses what cannot be run, before a GPU is asked for
         return self._from_lent_gpu(job, stop) if on_zero_gpu() else events
 
-    def _events(self, request: Request) -> Iterator[Progress | Result | UserError | Stopped]:
-        """What runs in the other process. Of an exception only the name would come across, so it is yielded."""
+    def _events(self, request: Request) -> Iterator[Progress | Result | Environment | Exception]:
+        """What runs in the other process. Of an exception only the name would come across, so it is yielded.
+
+        So is, once, what was used: networks that were loaded there are unknown here.
+        """
+        told = False
         try:
             with contextlib.closing(super().compare(request)) as events:
-                yield from events
+                for event in events:
+                    if isinstance(event, Result) and not told:
+                        yield super().environment(request)
+                        told = True
+                    yield event
         except (UserError, Stopped) as error:
             yield type(error)(*error.args)  # without its traceback, which holds tensors
+        except Exception as error:  # an error of the program, which is no matter of GPUs
+            traceback.print_exc()
+            yield RuntimeError(f"{type(error).__name__}: {error}")
 
     def _from_lent_gpu(self, job: Job, stop: threading.Event | None) -> Events:
         yield job.progress(next(iter(job.methods)), "wait")
@@ -96,6 +151,9 @@ class ZeroGpuEngine(Engine):
                 raise_if_set(stop)
                 if isinstance(event, Exception):
                     raise event
+                if isinstance(event, Environment):
+                    self._remember(job.request, event)
+                    continue
                 done += isinstance(event, Result)
                 yield event
         except gr.Error as error:
@@ -109,6 +167,18 @@ class ZeroGpuEngine(Engine):
             raise CutShort(f"The GPU was taken away ({reason}).") from error
         finally:
             events.close()
+
+    def _remember(self, request: Request, environment: Environment) -> None:
+        self._environments[request] = environment
+        self._environments.move_to_end(request)
+        while len(self._environments) > REMEMBERED:
+            self._environments.popitem(last=False)
+
+
+def to_place(offer: Offer) -> tuple[Request, ...]:
+    """`PLACED`, then a prompt for each base that the page's owner names."""
+    named = [key for key in BASES if key in (offer.named or ()) and BASES[key].hub_id and key != REAL]
+    return (*PLACED, *(Request(prompt="hills", base=key, size=BASES[key].sizes[0]) for key in named))
 
 
 def on_zero_gpu() -> bool:

@@ -55,9 +55,9 @@ def test_a_pixel_upscaler_is_one_row(weights, photo, monkeypatch):
     assert made["mine"].label == "Mine (pixels)" and made["mine"].image.shape == (64, 96, 3)
     assert not np.array_equal(made["mine"].image, made["swinir"].image)
     assert engine.environment(request).weights["mine"].startswith("mine/swinir (")
-    assert ("Mine (pixels)", "mine") in method_choices("photo") and ("Mine (pixels)", "mine") in method_choices(
-        "prompt"
-    )
+    for source in ("photo", "prompt"):
+        for base in ("embedded", "scene"):
+            assert ("Mine (pixels)", "mine") in method_choices(source, base)
 
 
 def test_a_method_is_one_row(weights, photo, monkeypatch):

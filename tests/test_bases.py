@@ -68,13 +68,13 @@ def results(engine, request):
 def test_rows_name_what_there_is():
     for key, row in BASES.items():
         assert row.space in SPACES and row.dtype in DTYPES and row.sizes and 1 <= row.steps <= 100, key
-        assert bool(row.hub_id) == (key != "embedded") and row.guidance >= 1, key
+        assert bool(row.hub_id) == (key not in ("embedded", "scene")) and row.guidance >= 1, key
         assert bool(row.access) == row.gated and (not row.gated or row.hub_id in row.access), key
         assert all(size % FAMILIES[row.family].multiple == 0 and size <= row.largest for size in row.sizes), key
         if row.hub_id:
             assert issubclass(getattr(diffusers, FAMILIES[row.family].pipeline), diffusers.DiffusionPipeline)
             assert row.gib > row.denoiser_gib > 0 and row.encoder_gib > 0
-    assert {BASES[key].family for key in PIPELINES} == set(FAMILIES) - {"embedded"}
+    assert {BASES[key].family for key in PIPELINES} == set(FAMILIES) - {"embedded", "scene"}
     assert {row.space for row in BASES.values()} == set(SPACES)
 
 
@@ -252,7 +252,7 @@ def test_what_is_not_there_is_named(weights, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     device = torch.device("cpu")
-    with pytest.raises(UserError, match=r"FLUX.1 \[dev\] could not be had.*accept its licence .*FLUX.1-dev"):
+    with pytest.raises(UserError, match=r"FLUX.1 \[dev\] could not be downloaded.*accept its licence .*FLUX.1-dev"):
         BaseModel(BASES["flux1-dev"], "black-forest-labs/FLUX.1-dev-not-there", device, torch.float32)._use(RESIDENT)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="is no diffusers pipeline"):

@@ -182,7 +182,7 @@ def test_prompts_take_the_settings_of_the_form(prompted):
     *_, (_, _, _, (run,), *_) = prompts(prompted, "a lake", "7", **settings)
     document = prompted.store.open(run).document
     assert document["settings"].items() >= {**settings, "seed": 7, "base": "embedded"}.items()
-    stream = prompted.engine.compare(Request(prompt="a lake", seed=7, methods=("lua",), **settings))
+    stream = prompted.engine.compare(Request(prompt="a lake", base="embedded", seed=7, methods=("lua",), **settings))
     (expected,) = (event.image for event in stream if isinstance(event, Result))
     assert np.array_equal(np.asarray(Image.open(prompted.store.open(run).pictures()["lua"])), expected)
 

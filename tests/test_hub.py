@@ -149,7 +149,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path):
     lines = program(ASKING, "http://127.0.0.1:9", tmp_path).splitlines()
     # For FLUX.1 the published LUA is asked for, and the tiny autoencoder that our own needs.
     assert [line.split()[0] for line in lines] == ["1", "1", "2"]
-    assert all("go online" in line for line in lines) and "SDXL base 1.0 could not be had" in lines[0]
+    assert all("go online" in line for line in lines) and "SDXL base 1.0 could not be downloaded" in lines[0]
 
 
 def test_what_is_cached_is_taken_while_the_hub_cannot_be_reached(hub, tmp_path):

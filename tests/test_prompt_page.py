@@ -128,7 +128,7 @@ def test_a_program_is_told_what_to_send(client, photo):
         ({"prompt": "lake", "base": "magic"}, "base 'magic' does not exist"),
     ):
         with pytest.raises(AppError, match=words):
-            client.predict(**given, **SMALL, api_name="/compare")
+            client.predict(**{**SMALL, **given}, api_name="/compare")
 
 
 def test_models_tells_the_words(client):

@@ -225,6 +225,6 @@ def _file_of(source: str | os.PathLike[str], name: str) -> Path:
         return hub_file(os.fspath(source), name)
     except (OSError, HFValidationError) as error:
         raise UserError(
-            f"{source} is not a path here and {name} could not be had from the Hugging Face hub "
+            f"{source} is not a path here and {name} could not be downloaded from the Hugging Face hub "
             f"({type(error).__name__}); check the name, go online, or give a path"
         ) from error

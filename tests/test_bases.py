@@ -68,7 +68,7 @@ def results(engine, request):
 def test_rows_name_what_there_is():
     for key, row in BASES.items():
         assert row.space in SPACES and row.dtype in DTYPES and row.sizes and 1 <= row.steps <= 100, key
-        assert bool(row.hub_id) == (key not in ("embedded", "scene")) and row.guidance >= 1, key
+        assert bool(row.hub_id) == (row.family not in ("embedded", "scene")) and row.guidance >= 1, key
         assert bool(row.access) == row.gated and (not row.gated or row.hub_id in row.access), key
         assert all(size % FAMILIES[row.family].multiple == 0 and size <= row.largest for size in row.sizes), key
         if row.hub_id:

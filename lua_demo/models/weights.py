@@ -169,8 +169,8 @@ def _locate(source: str | os.PathLike[str]) -> tuple[Path, Path | None]:
         return hub_file(repository, "model.safetensors"), config_file
     except (OSError, HFValidationError) as error:
         raise UserError(
-            f"{source} is not a path here and could not be downloaded from the Hugging Face hub ({type(error).__name__}); "
-            "check the name, go online, or give a path"
+            f"{source} is not a path here and could not be downloaded from the Hugging Face hub "
+            f"({type(error).__name__}); check the name, go online, or give a path"
         ) from error
 
 

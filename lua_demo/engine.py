@@ -170,7 +170,9 @@ class Engine:
             Stopped: `stop` was set; the memory of the interrupted stage is given back.
         """
         job = request if isinstance(request, Job) else resolve(request)
-        return self._one_at_a_time(job, source_of(job), stop)
+        with _room_for_the_source(job):
+            source = source_of(job)
+        return self._one_at_a_time(job, source, stop)
 
     def _one_at_a_time(self, job: Job, source: Source, stop: threading.Event | None) -> Events:
         if not self._lock.acquire(blocking=False):
@@ -193,7 +195,8 @@ class Engine:
 
     def _run(self, job: Job, source: Source, stop: threading.Event | None) -> Events:
         absent = yield from self._load(job, source, stop)
-        task, notes = yield from self._task(job, source, stop)
+        with _room_for_the_source(job):
+            task, notes = yield from self._task(job, source, stop)
         for key, row in job.methods.items():
             reason = absent.get(key)
             if row.needs_truth and task.truth is None:
@@ -218,12 +221,26 @@ class Engine:
         for role in missing:
             raise_if_set(stop)
             try:
-                self.models.load(job, role)
+                self._load_with_room(job, role)
             except Absent as error:
                 absent[role] = str(error)
         if base and isinstance(source, tuple):
             base.place(source)
         return absent
+
+    def _load_with_room(self, job: Job, role: str) -> None:
+        """As `Models.load`; where memory runs out, once more without the base model; Absent where it does again."""
+        for last in (False, True):
+            try:
+                return self.models.load(job, role)
+            except (UserError, MemoryError, RuntimeError, OSError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if last or not self.models.make_room():
+                break
+            give_back(self.device)
+        reason = f"out of memory on {self.device} while its weights were placed; close other programs"
+        raise Absent(reason) if role in job.methods else UserError(f"{role}: {reason}")
 
     def _task(
         self, job: Job, source: Source, stop: threading.Event | None
@@ -326,11 +343,18 @@ class Engine:
         raise_if_set(task.stop)
         yield task.job.progress(key, "measure")
         shown, notes = image, tuple[str, ...]()
-        if image.shape != truth.shape:
-            size = truth.shape[1], truth.shape[0]
-            shown = images.enlarge(image, size)
-            notes = (f"measured after bicubic enlargement to {size[0]} x {size[1]} pixels",)
-        return metrics.against(shown, truth, self.device if self.device.type == "cuda" else "cpu"), notes
+        for device in dict.fromkeys((self.device.type if self.device.type == "cuda" else "cpu", "cpu")):
+            try:
+                if image.shape != truth.shape:
+                    size = truth.shape[1], truth.shape[0]
+                    shown = images.enlarge(image, size)
+                    notes = (f"measured after bicubic enlargement to {size[0]} x {size[1]} pixels",)
+                return metrics.against(shown, truth, self.device if device == "cuda" else "cpu"), notes
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            give_back(self.device)
+        return None, ("not measured: out of memory",)
 
     def _too_much(self, task: _Task, key: str) -> Generator[Progress, None, str | None]:
         """Why the native column is left out: it does not fit or, judged by the pace of the base size, takes long."""
@@ -497,3 +521,15 @@ class Engine:
         while len(self._kept) > KEPT_BASES:
             self._kept.popitem(last=False)
         return kept
+
+
+@contextlib.contextmanager
+def _room_for_the_source(job: Job) -> Iterator[None]:
+    """A source that does not fit into memory is one to be made smaller."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if isinstance(error, UserError) or not is_out_of_memory(error):
+            raise
+        name = Path(job.request.image or job.request.latent).name or "the prompt"
+        raise UserError(f"out of memory while {name} was read; use a smaller one, or close other programs") from error

@@ -141,7 +141,7 @@ class BaseModel:
             try:
                 self._use(plan)
                 return True
-            except (RuntimeError, MemoryError) as error:
+            except (UserError, RuntimeError, MemoryError, OSError) as error:
                 if not memory.is_out_of_memory(error):
                     raise
             give_back(self.device)  # here, where the error and its traceback no longer hold tensors

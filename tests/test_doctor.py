@@ -82,7 +82,7 @@ def test_what_is_cached_need_not_be_downloaded(machine):
     assert found["sd15"].weights == "partly cached"
     assert found["sd15"].download_gib == pytest.approx(BASES["sd15"].gib - 0.5, abs=0.06)
     stand_in = WEIGHTS_DIR / "flux1" / STAND_IN
-    assert report.weights["LUA, flux1"] == f"vaskers5/LUA-FLUX: cached; where it cannot be had {stand_in}"
+    assert report.weights["LUA, flux1"] == f"vaskers5/LUA-FLUX: cached; where it cannot be downloaded: {stand_in}"
     assert report.weights["tiny autoencoder, sdxl"] == "madebyollin/taesdxl: not here"
 
 

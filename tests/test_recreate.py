@@ -23,7 +23,7 @@ from lua_demo.schema import Request, Result, UserError
 def results_of(engine: Engine, request: Request, folder) -> dict[str, Result]:
     """Compare, and write each picture as the command line does."""
     results = [event for event in engine.compare(request) if isinstance(event, Result)]
-    document = records.to_json(request, results, engine.environment())
+    document = records.to_json(request, results, engine.environment(request))
     for result in results:
         images.save_png(result.image, folder / f"{result.method}.png", records.png_metadata(document, result.method))
     return {result.method: result for result in results}

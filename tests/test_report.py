@@ -43,7 +43,7 @@ def test_to_json(tmp_path):
     digest = hashlib.sha256(b"123").hexdigest()
     assert document["source"] == {"kind": "photo", "file": "a.png", "sha256": digest, "bytes": 3}
     assert document["settings"] == {
-        "scale": 4, "size": 256, "seed": 7, "base": "embedded", "decoder": "", "methods": ["base", "lua", "native"],
+        "scale": 4, "size": 256, "seed": 7, "base": "scene", "decoder": "", "methods": ["base", "lua", "native"],
     }  # fmt: skip
     assert (document["device"], document["dtype"]) == ("cpu (toy)", "float32")
     assert document["weights"] == {"lua": "embedded/lua (abc)"} and document["versions"] == {"torch": "2.13"}

@@ -170,14 +170,14 @@ def test_a_public_page_offers_what_is_here_and_what_is_named(nothing_cached, toy
     assert set(METHODS) - others >= {"swinir-official", "realesrgan", "realplksr", "span", "sesqui"}
     assert offered(engine) == (set(BASES), set(METHODS)), "a page of one's own"
     monkeypatch.setenv("SPACE_ID", "somebody/demo")
-    assert offered(engine) == ({"embedded"}, others)
+    assert offered(engine) == ({"embedded", "scene"}, others)
     monkeypatch.setenv("LUA_DEMO_OFFER", "sdxl, swinir-official")
-    assert offered(engine) == ({"embedded", "sdxl"}, others | {"swinir-official"})
+    assert offered(engine) == ({"embedded", "scene", "sdxl"}, others | {"swinir-official"})
     monkeypatch.setenv("LUA_DEMO_OFFER", "all")
     assert offered(engine) == (set(BASES), set(METHODS))
     monkeypatch.delenv("SPACE_ID")
     monkeypatch.setenv("LUA_DEMO_OFFER", "sdxl")
-    assert offered(engine) == ({"embedded", "sdxl"}, others), "the setting counts here, too"
+    assert offered(engine) == ({"embedded", "scene", "sdxl"}, others), "the setting counts here, too"
     monkeypatch.setenv("LUA_DEMO_OFFER", "sdxl,sd9")
     with pytest.raises(UserError, match=r"LUA_DEMO_OFFER names 'sd9'; choose all or from .*sdxl.*swinir-official"):
         PublicEngine(engine)
@@ -191,7 +191,7 @@ def test_weights_on_disk_are_offered(nothing_cached, monkeypatch, tmp_path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         file.path.touch()
     bases, methods = offered(Engine("cpu", weights=tmp_path / "weights"))
-    assert bases == {"embedded", "sd15"} and "swinir-official" in methods and "realesrgan" not in methods
+    assert bases == {"embedded", "scene", "sd15", "scene-sd1"} and "swinir-official" in methods and "realesrgan" not in methods
 
 
 def test_what_is_not_offered_is_refused_by_name(nothing_cached, toy_weights, photo, monkeypatch):

@@ -60,7 +60,8 @@ def test_a_sampled_native_is_not_counted_as_the_original_of_a_photo(booth, store
     pinned, draft = store.open(run_id), store.draft()
     for path in pinned.pictures().values():
         shutil.copyfile(path, draft / path.name)
-    document = {**pinned.document, "source": {**pinned.document["source"], "kind": "prompt"}}
+    settings = {**pinned.document["settings"], "base": "embedded"}
+    document = {**pinned.document, "source": {**pinned.document["source"], "kind": "prompt"}, "settings": settings}
     prompted = store.finish(draft, document).id
     for run, name in ((run_id, "native"), (prompted, SAMPLED)):
         while name not in (ballot := booth.draw(run)).shown:

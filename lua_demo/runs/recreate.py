@@ -82,7 +82,8 @@ def recreate(path: str | Path, engine: Engine, store: Store, source: str | Path 
         same,
         verdict,
         document,
-        provenance.differences(made, environment),
+        # The record names the weights of all methods that ran beside it.
+        provenance.differences(made, engine.environment(replace(request, methods=made.request.methods))),
     )
 
 

@@ -106,7 +106,7 @@ def test_without_guidance_the_network_sees_each_latent_once(pipeline):
     ("arguments", "words"),
     [
         ({"prompt": "a cat"}, "no known word in"),
-        ({"prompt": ""}, "no word"),
+        ({"prompt": ""}, "no known word"),
         ({"height": 60}, "multiples of 8"),
         ({"width": 0}, "multiples of 8"),
         ({"num_inference_steps": 0}, "steps"),

@@ -191,7 +191,8 @@ def test_weights_on_disk_are_offered(nothing_cached, monkeypatch, tmp_path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         file.path.touch()
     bases, methods = offered(Engine("cpu", weights=tmp_path / "weights"))
-    assert bases == {"embedded", "scene", "sd15", "scene-sd1"} and "swinir-official" in methods and "realesrgan" not in methods
+    assert bases == {"embedded", "scene", "sd15", "scene-sd1"}
+    assert "swinir-official" in methods and "realesrgan" not in methods
 
 
 def test_what_is_not_offered_is_refused_by_name(nothing_cached, toy_weights, photo, monkeypatch):

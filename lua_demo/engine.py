@@ -105,7 +105,7 @@ class _Made:
 
 
 Events = Generator[Progress | Result, None, None]
-"""Of one comparison, in order; closing it stops what runs."""
+"""Progress and results of one comparison, in order. Closing it stops what runs."""
 
 
 class Engine:

@@ -99,7 +99,7 @@ class Span:
 class Progress:
     """`method` has started `stage`; `done` of `total` methods are finished.
 
-    A stage that goes step by step tells so: `step` of `steps` are done.
+    In a stage that reports its steps, `step` of `steps` are done.
     """
 
     method: str

@@ -211,7 +211,7 @@ def test_a_crash_does_not_look_busy(open_page, photo, monkeypatch):
         patch.setattr(Store, "draft", lambda store: 1 / 0)
         page.click("#compare")
         expect_state(page, "error")
-        expect(page.locator("#status .text")).to_contain_text("broke off")
+        expect(page.locator("#status .text")).to_contain_text("error of the program")
     compare(page)
 
 

@@ -57,6 +57,7 @@ def test_every_base_is_told_and_why(machine, monkeypatch, capsys):
     told = capsys.readouterr().out
     assert [key for key in BASES if f"| {key} " not in told] == []
     assert found["flux2-dev"].how in told and "GiB more on disk" in told
+    assert all(f"private API {name}: {state}" in told for name, state in report.private.items())
 
 
 def test_more_memory_runs_more(machine, monkeypatch):

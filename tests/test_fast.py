@@ -74,6 +74,19 @@ def test_linear_is_the_same_with_and_without_gradients(shape, extra):
         torch.testing.assert_close(layer(x, **options), expected.detach(), atol=1e-5, rtol=0)
 
 
+def test_a_torch_without_the_private_operations_computes_the_same(monkeypatch):
+    layer, x, residual = Linear(24, 8), torch.randn(60, 24), torch.randn(60, 8)
+    with torch.no_grad():
+        expected = layer(x, gelu=True), layer(x, residual=residual)
+        monkeypatch.setattr(onednn, "_ops", object)
+        onednn.available.cache_clear()
+        try:
+            assert not onednn.takes(x, layer.weight)
+            torch.testing.assert_close((layer(x, gelu=True), layer(x, residual=residual)), expected, atol=1e-5, rtol=0)
+        finally:
+            onednn.available.cache_clear()
+
+
 def test_bf16_of_the_shipped_lua_is_close_in_latents_and_pictures():
     lua = load_lua(WEIGHTS_DIR / "embedded" / "lua")
     vae = VAE(load_autoencoder(WEIGHTS_DIR / "embedded" / "autoencoder")).eval()

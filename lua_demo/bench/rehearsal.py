@@ -65,7 +65,7 @@ class Rehearsal:
 
 
 def sizes_of(row: Base) -> tuple[int, ...]:
-    """Of `SIZES`, those that `row` is offered at."""
+    """The sizes out of `SIZES` that `row` is offered at."""
     return tuple(size for size in SIZES if size in row.sizes)
 
 
@@ -155,7 +155,7 @@ def _summary(base: str, size: int, steps: int, dtype: torch.dtype, results: list
 
 
 def _dtype(row: Base, dtype: torch.dtype) -> torch.dtype:
-    """Of the weights of `row`, as `Models.base` has it."""
+    """Dtype of the weights of `row`, chosen as in `Models.base`."""
     return dtype if dtype == torch.float32 else DTYPES[row.dtype]
 
 

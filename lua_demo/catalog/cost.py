@@ -5,7 +5,7 @@ from __future__ import annotations
 from lua_demo.catalog.bases import Base
 
 LONGEST_SECONDS = 60.0
-"""A native column that would take longer is left out unless it is forced."""
+"""Seconds: a native column that would take longer is left out, unless it is forced."""
 
 
 def step_tflop(row: Base, width: int, height: int) -> float:

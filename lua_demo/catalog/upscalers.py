@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-"""Of files that can hold an upscaler."""
+"""Suffixes of files that can hold an upscaler."""
 
 
 @dataclass(frozen=True)

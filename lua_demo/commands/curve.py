@@ -15,7 +15,7 @@ from lua_demo.schema import UserError
 
 SIZE, BOX = (900, 520), (90, 80, 860, 450)
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
-"""Distances of lines, in dB or minutes."""
+"""Distances between grid lines that are tried, in dB or minutes."""
 
 
 @dataclass(frozen=True)

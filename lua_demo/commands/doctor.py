@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -24,13 +25,15 @@ from lua_demo.machine.memory import GIB, RESIDENT, Plan
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.models.loaded import Models
 from lua_demo.models.lua import STAND_IN
+from lua_demo.networks import onednn
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.report.records import markdown_table
 from lua_demo.schema import UserError
 
+GRADIO_TRIED_ON = "6.31"
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "gradio", "spaces")
 COMPLETE = 0.95
-"""A cached repository with less than this share of the expected bytes counts as not complete."""
+"""Share of the expected bytes below which a cached repository counts as incomplete."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Report:
     disk_folder: str
     bases: tuple[BaseState, ...]
     weights: dict[str, str]
+    private: dict[str, str]
 
 
 def examine(device_name: str = "auto", dtype_name: str = "auto", weights: Path = WEIGHTS_DIR) -> Report:
@@ -90,6 +94,7 @@ def examine(device_name: str = "auto", dtype_name: str = "auto", weights: Path =
         disk_folder=str(folder),
         bases=base_states(models),
         weights=_weights(weights, cached),
+        private=private_apis(),
     )
 
 
@@ -170,6 +175,22 @@ def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
     return found
 
 
+def private_apis() -> dict[str, str]:
+    """Private API of a library that is used here -> whether it is in use, and on which version it was tried."""
+    found, missing = "in use", "not found here, the public way is used"
+    return {
+        f"torch.ops.mkldnn (tried on torch {onednn.TRIED_ON})": found if onednn.available() else missing,
+        f"gradio.component_meta (tried on gradio {GRADIO_TRIED_ON})": found if has_component_meta() else missing,
+    }
+
+
+def has_component_meta() -> bool:
+    """Whether gradio has the module that `ui.component` uses, without importing gradio."""
+    gradio = find_spec("gradio")
+    folders = (gradio.submodule_search_locations or []) if gradio else []
+    return any((Path(folder) / "component_meta.py").is_file() for folder in folders)
+
+
 def _where(repository: str, cached: dict[str, int]) -> str:
     return "cached" if repository in cached else "not here"
 
@@ -211,6 +232,7 @@ def to_text(report: Report) -> str:
     needed = sum(base.download_gib for base in report.bases if base.runs)
     lines += ["", f"All that can run here would take {needed:.0f} GiB more on disk.", ""]
     lines += [f"{what}: {where}" for what, where in report.weights.items()]
+    lines += ["", *(f"private API {name}: {state}" for name, state in report.private.items())]
     return "\n".join(lines)
 
 

@@ -174,7 +174,7 @@ def evaluate_scenes(
         UserError: no scene, a scale or method that does not exist.
     """
     if count < 1:
-        raise UserError(f"{count} scenes tell nothing; give 1 or more")
+        raise UserError(f"{count} scenes cannot be averaged; give 1 or more")
     result = Evaluation(None)
     wanted = list(enumerate(scenes(count, SCENE_SEED)))
     for scale in scales:

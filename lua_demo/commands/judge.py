@@ -258,7 +258,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     if args.prompts < 2:
-        raise UserError(f"--prompts {args.prompts} tells nothing: give 2 or more")
+        raise UserError(f"--prompts {args.prompts} is too few: give 2 or more")
     corpus = Corpus(args.corpus, args.vae, args.cache or args.corpus / "cache")
     verdict = judge(load_generator(args.generator).eval(), corpus, args.prompts, args.steps, args.guidance)
     print(to_markdown(verdict))

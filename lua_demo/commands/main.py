@@ -133,7 +133,7 @@ def _add_upscaler(command: argparse.ArgumentParser) -> None:
 
 
 def _methods(args: argparse.Namespace) -> tuple[str, ...]:
-    """Those of --methods, and those of --upscaler, which are added to the table."""
+    """The methods of --methods, then the files of --upscaler, which become columns."""
     return tuple(dict.fromkeys([*_split(args.methods), *add_own(args.upscaler)]))
 
 

@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def machine() -> Parser:
-    """The arguments of every command that computes: a parent parser."""
+    """A parent parser with the arguments of every command that computes."""
     result = Parser(add_help=False)
     result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, mps (default: %(default)s)")
     result.add_argument("--dtype", default="auto", choices=["auto", *DTYPES], help="default: bf16 on CUDA, else fp32")

@@ -14,7 +14,7 @@ import torch
 
 from lua_demo.catalog.bases import VAE_GIB, Base
 
-GIB = 2**30
+GIB = 2**30  # bytes
 MARGIN = 1.1
 """Factor on every estimated number of bytes. 10 % are left for fragmentation and for buffers that are not counted."""
 
@@ -30,7 +30,7 @@ OUT_OF_MEMORY = re.compile(
     r"|could not create a (primitive|memory object)|STATUS_ALLOC_FAILED|OUT_OF_(DEVICE|HOST)_MEMORY",
     re.IGNORECASE,
 )
-"""What the texts of an out-of-memory have in common, whoever raises it."""
+"""Matches the message of every out-of-memory error, whichever library raises it."""
 
 CGROUP = Path("/sys/fs/cgroup")
 

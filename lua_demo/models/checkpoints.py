@@ -24,9 +24,9 @@ WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "net_g", "
 """Keys under which checkpoints keep the weights, the better ones first."""
 
 PREFIXES = ("module.", "_orig_mod.", "net_g.", "model.")
-"""Of all names, where a network was wrapped when it was saved."""
+"""Prefixes that all parameter names share if the network was wrapped when it was saved; they are removed."""
 
-DEEPEST = 3  # wrappers inside of one another
+DEEPEST = 3  # most wrappers inside one another
 
 FOREIGN = (
     (r"(^|\.)conv_up1\.", "SwinIR for real-world pictures (nearest+conv)"),

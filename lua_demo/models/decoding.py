@@ -11,7 +11,7 @@ from lua_demo.models.tiles import within_memory
 from lua_demo.models.vaes import VAE
 
 ELEMENTS_PER_PIXEL = {"kl": 800, "tiny": 200, "": 200}
-"""Values alive at once per pixel of the picture, by decoder: 1.6 GB of bf16 for a KL decode of 1024 px."""
+"""Values in memory at once per pixel of the picture, by decoder. For a KL decode of 1024 px in bf16 that is 1.6 GB."""
 
 TILES = (256, 192, 128, 96, 64, 48, 32)
 """Sides of tiles, in latent pixels."""

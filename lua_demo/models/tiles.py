@@ -10,10 +10,10 @@ from torch import Tensor
 from lua_demo.machine.memory import GIB, MARGIN, free_bytes, give_back, is_out_of_memory
 
 SIDES = (1024, 768, 512, 384, 256, 192, 128, 64)
-"""Of tiles, in pixels of the input."""
+"""Sides of tiles that are tried, in pixels of the input, largest first."""
 
 OVERLAP = 4
-"""Neighbours share a side divided by this."""
+"""Neighbouring tiles overlap by their side divided by this."""
 
 
 def within_memory(

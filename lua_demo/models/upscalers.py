@@ -81,7 +81,7 @@ def enlarge(upscaler: Upscale, x: Tensor, scale: int) -> Output:
     return Output(made, (f"in blended tiles of {side} px, for want of memory",) if side else ())
 
 
-def fast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+def fast(network: Any, dtype: torch.dtype) -> Any:
     """`network` with every LUA and SwinIR in it, or itself, made `Fast`; an upscaler from a file in `dtype`."""
     if isinstance(network, FileUpscaler):
         return network.set_dtype(dtype)

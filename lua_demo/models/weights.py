@@ -89,7 +89,7 @@ def fingerprint(source: str | os.PathLike[str]) -> str:
 
 
 def sha256(file: Path) -> str:
-    """Of the content of `file`, in hex."""
+    """sha256 of the content of `file`, in hex."""
     return _digest(((file, file.stat().st_size, file.stat().st_mtime_ns),))
 
 
@@ -110,7 +110,7 @@ def hub_file(repository: str, name: str) -> Path:
     A hub to which there is no connection is asked once: `hf_hub_download` would ask six more times, for half a minute.
 
     Raises:
-        OSError, HFValidationError: it cannot be had, as `hf_hub_download` says it.
+        OSError, HFValidationError: it cannot be downloaded; raised by `hf_hub_download`.
     """
     reached = True
     try:
@@ -221,7 +221,7 @@ def published_config(tensors: dict[str, Tensor], file: Path) -> dict:
         return tensors[name].shape
 
     if not any(name.endswith(".relative_position_index") for name in tensors):
-        raise UserError(f"{file} needs its config.json beside it: only published checkpoints tell all by their tensors")
+        raise UserError(f"{file} needs its config.json beside it: its tensors alone do not determine the configuration")
     matches = (re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", name) for name in tensors)
     blocks = {(int(m[1]), int(m[2])) for m in matches if m}
     depths = [sum(layer == i for layer, _ in blocks) for i in range(len({layer for layer, _ in blocks}))]
@@ -267,5 +267,5 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Of its message; the name of the class where there is none."""
+    """The first line of its message, or the name of its class if there is none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

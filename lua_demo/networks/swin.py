@@ -34,8 +34,8 @@ from lua_demo.networks.windows import (
 from lua_demo.schema import UserError
 
 KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Of attention on CUDA, in this order. Hopper and later would take cuDNN's for a bias, which makes a plan for each of
-the nine shapes of a comparison: seconds when cold."""
+"""Attention kernels on CUDA, in order of preference. On Hopper and later PyTorch would choose cuDNN's for a bias, which
+makes a plan for each of the nine shapes of a comparison: seconds when cold."""
 
 CACHED_TOKENS = 4096
 """Tokens that a CPU computes at once in a block, so that everything the block makes of them stays in the caches."""

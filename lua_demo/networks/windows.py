@@ -118,7 +118,7 @@ def _cut(groups: Sequence[Group], most: int) -> Iterator[Piece]:
 
 
 def _piece(parts: Sequence[Group]) -> Piece:
-    """Of groups one after the other; inside of the piece they are counted from its start."""
+    """A piece made of consecutive groups; their tokens are counted from the start of the piece."""
     first, last = parts[0].start, parts[-1].stop
     return Piece(first, last, tuple(replace(part, start=part.start - first, stop=part.stop - first) for part in parts))
 

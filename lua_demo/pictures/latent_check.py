@@ -32,7 +32,7 @@ MANY_OUTSIDE = 0.01
 """Share of an enlarged latent outside the range above which its picture comes with a note: 20 times that of photos."""
 
 CLEARLY = 1.0
-"""By how many nats per patch another space must fit better before a latent is refused."""
+"""Log likelihood per patch, in nats, by which another space must fit better before a latent is refused."""
 
 SOFTNESS = 0.25
 """How far the soft bound lets a value leave the range, as a share of the range's width."""
@@ -41,8 +41,8 @@ FREEDOM, ROUNDS = 3.0, 6
 """Degrees of freedom of the t distribution, whose tails are as heavy as those of photos; rounds of its fit."""
 
 FLAT, MOST_FLAT = 0.1, 0.5
-"""Standard deviation within a patch below which it counts as flat, and tells nothing; where more than this share of the
-patches does, neither do the others, most of which lie at the border then."""
+"""Standard deviation within a patch below which it counts as flat and is not used. If more than this share of the
+patches is flat, the others are not used either: most of them lie at the border then."""
 
 FITTED = 60_000
 """Patches that the fit takes at most."""
@@ -50,7 +50,7 @@ FITTED = 60_000
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the normalised latents of photos in one space with C channels: k x k patches as vectors of D = C k k values.
+    """Statistics of normalised latents of photos in one space with C channels: k x k patches of D = C k k values.
 
     Sixteen channels of one pixel tell spaces apart. Four do not: how neighbours vary together must be seen as well.
 

@@ -11,10 +11,11 @@ MOST = 0.999
 """The share of the values that must lie below a white level, but for overshoot: a few hot pixels decide nothing."""
 
 FLOAT_LEVELS, FLOAT_OVERSHOOT = (1.0, 255.0, 65535.0), 16
-"""Floats run to 1. Files that keep the levels of integers in floats exceed that by far, overshoot and HDR do not."""
+"""White levels tried for floats. The usual one is 1. Files with integer levels in floats exceed it by far; overshoot
+and HDR do not."""
 
 INTEGER_LEVELS, INTEGER_OVERSHOOT = (255, 65535), 2
-"""Of integers of 32 bits, most of which hold what fits 8 or 16; else the range is the format's own."""
+"""White levels tried for integers of 32 bits: most such files hold 8 or 16 bits. Else it is the format's."""
 
 
 def is_wide(image: Image.Image) -> bool:
@@ -58,6 +59,6 @@ def _white(image: Image.Image, values: np.ndarray, tags: dict) -> tuple[float, t
 
 
 def _first(value: object) -> int:
-    """Of a TIFF tag, which may hold one value per channel."""
+    """The first value of a TIFF tag, which may hold one value per channel."""
     value = value[0] if isinstance(value, tuple) and value else value
     return value if isinstance(value, int) else 0

@@ -17,7 +17,7 @@ from lua_demo.schema import Environment, Progress, Request, Result
 """What a base comes from, as in `Request.kind` -> the field of `Request` that says which."""
 
 METADATA_KEY = "lua_demo"
-"""Of the PNG text chunk with everything about the picture."""
+"""Keyword of the PNG text chunk that holds everything about the picture."""
 
 PAIR = ("swinir", "lua")
 """What a viewer shows on the left and on the right until its reader chooses."""
@@ -62,7 +62,7 @@ def to_json(
 
 
 def describe_source(request: Request) -> dict[str, Any]:
-    """Of what the base comes from: kind ("photo", "latent" or "prompt"), file (empty for a prompt), sha256, bytes."""
+    """The source of the base: kind ("photo", "latent" or "prompt"), file (empty for a prompt), sha256, bytes."""
     path = Path(request.latent or request.image)
     content = request.prompt.encode() if request.prompt else path.read_bytes()
     return {

@@ -60,7 +60,7 @@ def unchecked(settings: Mapping[str, Any], image: str = "", latent: str = "") ->
 
 
 def of_kind(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of `values` those that mean something for a base of this kind ("prompt", "photo", "latent"), without its source.
+    """The entries of `values` that apply to a base of this kind ("prompt", "photo", "latent"), without its source.
 
     A form holds the settings of all kinds at once.
     """

@@ -22,7 +22,7 @@ MOST_BALLOTS = 64  # two pictures each, of up to some 20 MB
 MOST_PER_VOTER = 2
 MAX_AGE_S = 3600.0
 BALLOTS = "{store}.votes.jsonl"
-"""Beside the folder of the store, in which whoever knows a file's name may read it."""
+"""File of the votes, beside the folder of the store: files in that folder are served to whoever knows their name."""
 
 CHOICES = ("a", "b", "")
 SAMPLED = "native-sampled"

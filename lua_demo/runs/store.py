@@ -208,7 +208,7 @@ class Store:
                 (draft / LOCK).unlink(missing_ok=True)
 
     def not_kept(self, error: OSError) -> NotKept:
-        """What to tell instead of `error`; the log gets the folder, too."""
+        """The message for the user instead of `error`; the log also gets the folder."""
         reason = error.strerror or type(error).__name__
         log.warning("%s cannot be written (%s); set LUA_DEMO_STORE to another folder", self.folder, reason)
         return NotKept(f"not kept, so there is no link and no download: the store cannot be written ({reason})")

@@ -36,7 +36,7 @@ TRUNK = dict(
 )
 CHANNELS_PER_HEAD = 32
 FEATURE_WIDTH = 192
-"""Of the trunk of a new FeatureLUA."""
+"""Channels of the trunk of a new FeatureLUA."""
 
 STEM = 6
 """Residual blocks before the trunk of a new SwinIR."""
@@ -60,7 +60,7 @@ def faint(output: Tensor, target: Tensor, scale: int) -> Tensor:
 SCALED_TERMS = {"downsampled": L.downsampled_l1, "faint": faint}
 """Terms of pixels that take the scale too."""
 LOST = "lost"
-"""The term that compares with the decode of the small latent instead of the photo: L1 of what back-projection mends."""
+"""Loss term that compares with the decode of the small latent, not the photo: L1 of what back-projection corrects."""
 
 # The paper's curriculum (section on training, Table 3): terms, weights, betas, and one head per step in the last 40 %
 # of each stage (50k of 125k steps). Its batches are 2048, 32 and 32 and its rate 2e-4; ours are smaller and the steps

@@ -23,7 +23,7 @@ from lua_demo.schema import UserError
 
 HOUR_S = 3600.0
 MOST_VISITORS = 10_000
-"""That are kept in mind; beyond, those who were not there for longest are forgotten."""
+"""Number of visitors whose use is counted; beyond it, those who were away for longest are forgotten."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from lua_demo.ui.offer import Offer
 
 
 class PublicEngine:
-    """`engine`, naming files relative to its folder of weights, or to a cache, in all that it tells, and refusing what
+    """`engine`, which names files in its messages relative to the folder of weights, or to a cache, and refuses what
     is not offered.
     """
 

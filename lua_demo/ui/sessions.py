@@ -18,7 +18,7 @@ from lua_demo.ui.visitors import Visitors
 # A stop waits this long for the running stage to give way before the page is released anyway.
 STOP_PATIENCE_S = 30.0
 WAITING = Status("waiting", "Waiting for a free place: one comparison runs at a time.")
-CRASHED = Status("error", "The comparison broke off with an error of the program; the server's log tells more.")
+CRASHED = Status("error", "The comparison ended with an error of the program; see the server's log.")
 NEVER_STARTED = Status("stopped", "Stopped. Nothing had started.")
 
 

@@ -137,7 +137,7 @@ def in_words(entry: Tally) -> str:
     first, second = map(label, entry.pair)
     ties = f" {entry.ties} saw no difference." if entry.ties else ""
     if entry.share is None:
-        return f"No vote so far tells {first} from {second}.{ties}"
+        return f"No vote so far prefers {first} or {second}.{ties}"
     votes = sum(entry.wins)
     return (
         f"So far {first} has {entry.wins[0]} of {votes} {'votes' if votes > 1 else 'vote'} against {second}: "

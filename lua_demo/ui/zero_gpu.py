@@ -28,10 +28,12 @@ from lua_demo.schema import Environment, Progress, Request, Result, Stopped, Use
 from lua_demo.ui.offer import Offer
 
 SHORTEST_S, LONGEST_S = 20, 120
-"""Of what is asked for: an anonymous visitor has two minutes a day, and a request above what is left is refused."""
+"""Bounds of the GPU time that one comparison requests, in seconds. An anonymous visitor has two minutes a day, and a
+request above what is left is refused."""
 
 START_S, METHOD_S_PER_MEGAPIXEL, TFLOP_PER_S, RENDER_S_PER_MEGAPIXEL = 10.0, 1.0, 80.0, 4.0
-"""Assumed, not measured: the first use of the GPU; upscaling, decoding and metrics; sampling in bf16."""
+"""Assumptions behind the requested GPU time, not measured: first use of the GPU; upscaling, decoding and metrics of one
+method; speed of sampling in bf16; rendering of a scene."""
 
 
 PLACED = (
@@ -45,7 +47,7 @@ space, its full decoder and the tiny one. The front matter of README.md has the 
 
 
 REMEMBERED = 32
-"""Environments of the last comparisons."""
+"""Number of comparisons whose environment is remembered."""
 
 
 WORKER, ABORTED = "ZeroGPU worker error", "GPU task aborted"
@@ -94,10 +96,12 @@ class ZeroGpuEngine(Engine):
             print(f"not placed: {error}", flush=True)
 
     def _place_base(self, request: Request) -> None:
-        """UserError where it does not fit beside what is placed already, or cannot be had."""
+        """UserError where it does not fit beside what is placed already, or cannot be loaded."""
         base, size = self.models.known_base(request.base), (request.size, request.size)
+        placed = self.placed = self.placed or set()
+        assert base is not None  # a published one
         # The emulated device of the main process is always empty.
-        beside = sum(self.models.known_base(key).need(size).weights for key in self.placed)
+        beside = sum(known.need(size).weights for key in placed if (known := self.models.known_base(key)))
         free, needed = memory.free_bytes(self.device) - beside, base.need(size)
         if memory.RESIDENT.device(needed) * memory.MARGIN > free:
             raise UserError(
@@ -105,12 +109,13 @@ class ZeroGpuEngine(Engine):
                 f"on {self.device}, of which {free / memory.GIB:.1f} GiB are left; name fewer or smaller models"
             )
         base.place_resident()
-        self.placed.add(request.base)
+        placed.add(request.base)
 
     def environment(self, request: Request | Job | None = None) -> Environment:
         """As `Engine.environment`, but of what the process with the GPU used, where `request` ran there."""
         asked = request.request if isinstance(request, Job) else request
-        return self._environments.get(asked) or super().environment(request)
+        known = self._environments.get(asked) if asked else None
+        return known or super().environment(request)
 
     def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Events:
         """As `Engine.compare`; on ZeroGPU a stop is heeded at the next event.
@@ -159,9 +164,7 @@ class ZeroGpuEngine(Engine):
         except gr.Error as error:
             reason = f"{error.title}: {error.message}"
             if error.title == WORKER and error.message != ABORTED:
-                raise RuntimeError(
-                    f"the process with the GPU ended with {error.message}; its log tells more"
-                ) from error
+                raise RuntimeError(f"the process with the GPU ended with {error.message}; see its log") from error
             if not done:
                 raise UserError(f"no GPU for this ({reason}); try again later, or with a smaller size") from error
             raise CutShort(f"The GPU was taken away ({reason}).") from error

@@ -155,6 +155,11 @@ def test_a_swinir_starts_from_the_first_blocks_of_a_cnn(decoded):
         base, target = decoded.batch(32, 16, scale, np.random.default_rng(9))
         larger = F.interpolate(base, scale_factor=scale, mode="bicubic")
         assert (model(base, scale) - target).square().mean() < 0.99 * (larger - target).square().mean()
+    whole = CNN(8, 2)
+    shake(whole)
+    stems.start_from_cnn(model, whole, decoded, side=16)
+    inside = (..., slice(32, 64), slice(32, 64))
+    torch.testing.assert_close(model(image, 2)[inside], whole(image, 2)[inside], atol=1e-4, rtol=1e-3)
     with pytest.raises(UserError, match=r"2 blocks of 16 channels .* from 1 blocks"):
         stems.start_from_cnn(model, CNN(8, 1), decoded)
     with pytest.raises(UserError, match="same unshuffle"):

@@ -179,7 +179,8 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
             norm = nn.utils.clip_grad_norm_(optimiser.weights, settings.clip)
             optimiser.step()
             done += 1
-            decay = min(settings.ema, (1 + done) / (5 + done))
+            # It begins anew with each stage: else it would still be what the loss before was best for.
+            decay = min(settings.ema, (1 + step) / (5 + step))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
             for name, value in {**terms, "loss": loss, "grad_norm": norm}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()

@@ -30,8 +30,11 @@ CNN_STAGES = [
     Stage("detail", 2000, DECODED, lr=2e-4, crop=48, batch=8, one_head=1.0, linear=True),
 ]
 
-# Half of the rate: a trunk of attention diverges at the CNN's.
-SWINIR_STAGES = [replace(CNN_STAGES[0], lr=5e-4), CNN_STAGES[1]]
+# A trunk of attention diverges at the CNN's rate, above all where it comes to a stem that was trained.
+SWINIR_STAGES = [
+    replace(CNN_STAGES[0], steps=12000, lr=2e-4),
+    replace(CNN_STAGES[1], steps=3000, lr=1e-4),
+]
 
 
 def new_cnn(width: int | None = None, scales: Sequence[int] = SCALES) -> CNN:

@@ -44,9 +44,10 @@ def with_stem(model: Upscaler, blocks: int | None) -> Upscaler:
 def start_from_cnn(
     model: SwinIR, cnn: CNN, photos: DecodedPhotos, side: int = 48, batches: int = 8, count: int = 12
 ) -> None:
-    """Give `model` the first convolution and the first blocks of `cnn`, narrower or as wide, and heads that make the
-    best of these, found by least squares on crops of `side` px of bases. Channels that `cnn` has not are random; the
-    trunk adds nothing at first, as its last convolution is zero.
+    """Give `model` the first convolution and the first blocks of `cnn`, narrower or as wide. Where these are all its
+    blocks, `model` gets its heads too and starts as the same function; else heads that make the best of the blocks,
+    found by least squares on crops of `side` px of bases. Channels that `cnn` has not are random and count for nothing
+    at first; nor does the trunk, as its last convolution is zero.
 
     Raises:
         UserError: another unshuffle or other heads, a wider CNN, fewer blocks than the stem has.
@@ -73,8 +74,15 @@ def start_from_cnn(
             convolution.bias[:width] = given.bias
     for parameter in model.conv_after_body.parameters():
         parameter.zero_()
+    whole = len(model.stem) == len(cnn.blocks)
     for scale in model.scales:
-        fit_head(model, photos, scale, side, batches, count)
+        if whole and scale in cnn.scales:
+            convolution, given = model.heads[f"x{scale}"].conv_last, cnn.heads[f"x{scale}"]
+            convolution.weight.zero_()
+            convolution.weight[:, :width] = given.weight
+            convolution.bias.copy_(given.bias)
+        else:
+            fit_head(model, photos, scale, side, batches, count)
 
 
 @torch.no_grad()

@@ -35,6 +35,8 @@ TRUNK = dict(
     head_num_feat=64,
 )
 CHANNELS_PER_HEAD = 32
+CELL = 8
+"""Pixels per side of a latent's cell, in all spaces."""
 FEATURE_WIDTH = 192
 """Channels of the trunk of a new FeatureLUA."""
 
@@ -57,7 +59,17 @@ def faint(output: Tensor, target: Tensor, scale: int) -> Tensor:
     return L.faintness(output, target) * (scale == 2)
 
 
-SCALED_TERMS = {"downsampled": L.downsampled_l1, "faint": faint}
+def uneven(output: Tensor, target: Tensor, scale: int) -> Tensor:
+    """`uneven_steps` in cells of the base, enlarged: the coarser grid of the two that LUA could leave."""
+    return L.uneven_steps(output, target, CELL * scale)
+
+
+def seams(output: Tensor, target: Tensor, scale: int) -> Tensor:
+    """`seam_l1` on the borders of the latent's cells, whatever the scale."""
+    return L.seam_l1(output, target, CELL)
+
+
+SCALED_TERMS = {"downsampled": L.downsampled_l1, "faint": faint, "uneven": uneven, "seams": seams}
 """Terms of pixels that take the scale too."""
 LOST = "lost"
 """Loss term that compares with the decode of the small latent, not the photo: L1 of what back-projection corrects."""
@@ -78,13 +90,15 @@ LUA_STAGES = [
 ]  # fmt: skip
 # What LUA's decoded outputs are trained for together with the embedded autoencoder; the pixel upscalers at their end.
 DECODED = {"pixel_l1": 1.0, "pixel_l2": 12.0, "gradient": 0.1, "faint": 16.0}
+GRID = {"seams": 0.05, "uneven": 0.02}
+"""Against lines on the latent's cells, which the losses above hardly see; a pixel upscaler has no cells."""
 # Not of the paper, run only where `--stages` names them. "pixel": for a published space, where a FeatureLUA starts
 # close to what decoding and enlarging give, so that losses of the latent have nothing to prepare. "l1,detail": for
 # the embedded space, what the pixel upscalers beside it are trained for (`pixels`).
 MORE_LUA_STAGES = [
     Stage("pixel", 1000, {**DECODED, LOST: 3.0}, lr=5e-4, batch=3, one_head=1.0),
     Stage("l1", 9000, {"pixel_l1": 1.0}, lr=5e-4, batch=4, one_head=1.0, linear=True),
-    Stage("detail", 1000, DECODED, lr=2e-4, batch=4, one_head=1.0, linear=True),
+    Stage("detail", 1000, {**DECODED, **GRID}, lr=2e-4, batch=4, one_head=1.0, linear=True),
 ]
 
 

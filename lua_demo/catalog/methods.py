@@ -64,7 +64,7 @@ METHODS: dict[str, Method] = {
     ),
     "swinir": Method(
         "SwinIR (pixels)", "One decode, then SwinIR upscales pixels.",
-        PIXEL_UPSCALE, Upscaler("swinir", "embedded/swinir", window=8),
+        PIXEL_UPSCALE, Upscaler("swinir", "embedded/swinir", window=16),
     ),
     "cnn": Method(
         "CNN (pixels)", "One decode, then a plain residual CNN upscales pixels.",

@@ -47,7 +47,8 @@ class Upscaler:
         own: a file of the user; empty otherwise.
         scales: those that it can enlarge by; empty for any.
         licence: of the weights, as an SPDX identifier.
-        window: input cells or pixels per attention window; 0 for a network without windows.
+        window: input cells or pixels per attention window; 0 for a network without windows. (Our SwinIR folds 2 x 2 px
+            into a position, and its windows hold 8 x 8 positions.)
     """
 
     kind: str

@@ -29,7 +29,7 @@ from lua_demo.schema import Request, Result, UserError
         ("base", (16,)),
         ("bicubic", (8,)),
         ("lua", (8, 64)),
-        ("swinir", (16, 8)),
+        ("swinir", (16, 16)),
     ],
 )
 def test_seams_at_twice_the_size(method, expected):

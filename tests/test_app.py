@@ -152,6 +152,8 @@ def test_method_without_original_says_why(client, photo):
         ({"size": 10**9}, "size 1000000000"),
         ({"size": 63.5}, "size 63.5"),
         ({"seed": -1}, "seed -1"),
+        ({"seed": 2**53}, "to 9007199254740991"),  # above, a browser would send another one without a word
+        ({"seed": 2**63 - 1}, "to 9007199254740991"),
     ],
 )
 def test_bad_values_are_refused_in_the_engines_words(client, photo, changes, words):

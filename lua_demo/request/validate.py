@@ -14,6 +14,11 @@ from lua_demo.catalog.prompts import meaning
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.schema import Request, UserError
 
+MAX_SEED = 2**53 - 1
+"""The largest whole number up to which a browser, whose numbers are doubles, tells each from the next."""
+
+SEEDS = f"choose a whole number from 0 to {MAX_SEED}"
+
 
 def validated(request: Request) -> Request:
     """`request` with plain ints and a tuple of distinct methods; UserError for the first value that cannot be run."""
@@ -48,9 +53,9 @@ def validated_settings(request: Request) -> Request:
     size = _integer("size", request.size, size_range)
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise UserError(f"size {brief(size)} is out of range; {size_range}")
-    seed = _integer("seed", request.seed, "choose a whole number from 0 to 2**63 - 1")
-    if not 0 <= seed < 2**63:
-        raise UserError(f"seed {brief(seed)} is out of range; choose a whole number from 0 to 2**63 - 1")
+    seed = _integer("seed", request.seed, SEEDS)
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed {brief(seed)} is out of range; {SEEDS}")
     if not isinstance(request.prompt, str) or len(request.prompt) > MAX_PROMPT:
         raise UserError(f"the prompt {brief(request.prompt)} is no text of at most {MAX_PROMPT} characters; shorten it")
     steps = _integer("steps", request.steps, f"choose 1 to {MAX_STEPS}")

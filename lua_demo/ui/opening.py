@@ -11,7 +11,7 @@ import gradio as gr
 from lua_demo.catalog.methods import methods_of
 from lua_demo.catalog.prompts import EXAMPLES as PROMPTS
 from lua_demo.paths import EXAMPLES
-from lua_demo.pictures.images import load_photo
+from lua_demo.pictures.reading import size_of
 from lua_demo.report.timing import timing_html
 from lua_demo.request.settings import FIELDS, OF_PROMPTS, from_query, from_settings
 from lua_demo.runs.batch import LATENT_SUFFIX
@@ -121,7 +121,7 @@ class Opening:
         path, said = uploaded(kind, path), gr.skip()
         if kind == "photo":
             try:
-                load_photo(path)
+                size_of(path)  # its header: pixels are decoded where comparisons wait in line
             except UserError as error:
                 return [Status("error", str(error)), *skip]
             said, *form = self.chosen(path, shared)

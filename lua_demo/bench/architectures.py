@@ -163,6 +163,12 @@ FLUX1 = {
     "tokenizer_2": "t5",
 }
 FLUX1_DEV = {**FLUX1, "transformer": Part("FluxTransformer2DModel", dict(guidance_embeds=True))}
+Z_IMAGE = {
+    "vae": kl(16, 0.3611, 0.1159),
+    "text_encoder": QWEN3_4B,
+    "tokenizer": "chat",
+    "transformer": Part("ZImageTransformer2DModel"),
+}
 FLUX2 = {"scheduler": SHIFTED_BY_SIZE, "vae": Part("AutoencoderKLFlux2"), "tokenizer": "chat"}
 
 ARCHITECTURES: dict[str, dict[str, Part | str]] = {
@@ -174,13 +180,8 @@ ARCHITECTURES: dict[str, dict[str, Part | str]] = {
     "flux1-schnell": {**FLUX1, "transformer": Part("FluxTransformer2DModel")},
     "flux1-dev": FLUX1_DEV,
     "flux1-krea-dev": FLUX1_DEV,
-    "z-image-turbo": {
-        "scheduler": SHIFTED,
-        "vae": kl(16, 0.3611, 0.1159),
-        "text_encoder": QWEN3_4B,
-        "tokenizer": "chat",
-        "transformer": Part("ZImageTransformer2DModel"),
-    },
+    "z-image-turbo": {**Z_IMAGE, "scheduler": SHIFTED},
+    "z-image": {**Z_IMAGE, "scheduler": Part("FlowMatchEulerDiscreteScheduler", dict(shift=6.0))},
     "flux2-klein": {
         **FLUX2,
         "text_encoder": QWEN3_4B,

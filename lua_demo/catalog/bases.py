@@ -1,7 +1,7 @@
 """The base models, as one table: what makes the latent that is upscaled. No torch.
 
-Qwen-Image is not among them: its latent is that of a video autoencoder (3D convolutions, a mean and deviation per
-channel), whose 16 channels are none of these spaces, and it has no tiny autoencoder of TAESD's family.
+Qwen-Image is not among them yet: its latent is that of a video autoencoder (3D convolutions, a mean and deviation per
+channel), a space of its own, whose tiny autoencoder (taew2_1 of madebyollin/taehv) is not of TAESD's layout.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Base:
         encoder_gib, denoiser_gib: weights of the text encoders together and of the denoiser, in GiB in that dtype.
         step_tflop: (a, b, c) with a + b A + c A^2 TFLOP per forward of the denoiser at A megapixels (1024 x 1024 is 1),
             counted at 512, 1024 and 2048 px on the real architecture.
+        unverified: fields of this row that were not checked against the model's own card.
     """
 
     label: str
@@ -52,6 +53,7 @@ class Base:
     encoder_gib: float = 0.0
     denoiser_gib: float = 0.0
     step_tflop: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    unverified: tuple[str, ...] = ()
 
     @property
     def renders(self) -> bool:
@@ -126,6 +128,11 @@ BASES: dict[str, Base] = {
         "Z-Image-Turbo", "z-image", "flux1", "Tongyi-MAI/Z-Image-Turbo",
         steps=9, guidance=1.0, largest=1536, encoder_gib=7.49, denoiser_gib=11.46,
         step_tflop=(1.0, 50.0, 8.8),
+    ),
+    "z-image": Base(
+        "Z-Image", "z-image", "flux1", "Tongyi-MAI/Z-Image",
+        steps=50, guidance=5.0, largest=1536, encoder_gib=7.49, denoiser_gib=11.46,
+        step_tflop=(1.0, 50.0, 8.8), unverified=("steps", "guidance", "largest"),
     ),
     "flux2-klein": Base(
         "FLUX.2 [klein] 4B", "flux2-klein", "flux2", "black-forest-labs/FLUX.2-klein-4B",

@@ -27,8 +27,10 @@ from lua_demo.commands.main import main
 from lua_demo.engine import Engine
 from lua_demo.models.upscaler_files import read_upscaler
 from lua_demo.pictures.images import to_array, to_tensor
+from lua_demo.report.timing import timing_html
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request, Result, UserError
+from lua_demo.ui.opening import first_pinned
 from lua_demo.ui.page import build_demo, launch_options
 from lua_demo.ui.public import PublicEngine
 
@@ -247,6 +249,21 @@ def test_a_folder_of_upscalers_is_on_the_page(saved, toy_weights, photo, tmp_pat
     assert reason.startswith("Mine.safetensors is not readable") and str(folder) not in reason
     monkeypatch.setenv("LUA_DEMO_UPSCALERS", str(tmp_path / "none"))
     refusal(lambda: add_own_folder(os.environ), "LUA_DEMO_UPSCALERS", "no folder")
+
+
+def test_a_pinned_comparison_may_hold_an_upscaler_of_others(saved, toy_weights, photo, tmp_path, monkeypatch):
+    """It opens where the file is not, and a note says where the column came from."""
+    store = Store(tmp_path / "store", pinned=tmp_path / "runs")
+    monkeypatch.setattr("lua_demo.commands.main.store.Store", lambda folder: store)
+    monkeypatch.setitem(METHODS, "Other", None)
+    del METHODS["Other"]
+    own = ["--upscaler", str(saved(compact(2), "Other.pth")), "--device", "cpu", "--weights", str(toy_weights)]
+    command = ["compare", "--image", str(photo(96, 64)), "--size", "48", "--methods", "base,lua,native", *own]
+    assert main([*command, "--pin", "first"]) == 0
+    del METHODS["Other"]
+    build_demo(Engine("cpu", weights=toy_weights), store)
+    timing = timing_html(first_pinned(store).document)
+    assert "Other: computed beforehand" in timing and "LUA path" in timing
 
 
 def test_a_name_that_is_taken_is_refused(saved):

@@ -18,9 +18,9 @@ from PIL import Image
 
 import lua_demo
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import ASPECTS, METHODS, OWN_FOLDER, add_own, add_own_folder
+from lua_demo.catalog.methods import ASPECTS, METHODS, add_own_folder
 from lua_demo.catalog.spaces import DECODERS
-from lua_demo.commands import evaluate
+from lua_demo.commands import columns, evaluate
 from lua_demo.engine import Engine
 from lua_demo.machine.arguments import Parser, machine
 from lua_demo.machine.devices import join
@@ -34,6 +34,7 @@ from lua_demo.runs.outputs import make_folder, write_display, write_result, writ
 from lua_demo.runs.run import read_run
 from lua_demo.schema import Progress, Request, Result, UserError
 
+BEFOREHAND = "computed beforehand by a published upscaler; the page needs its file to make it again"
 # Subcommands with a parser of their own, which is imported only when it is asked for.
 DELEGATED = {
     "sheet": ("lua_demo.commands.sheet", "contact sheets of details, 1:1 (see: sheet --help)"),
@@ -67,7 +68,7 @@ def parser() -> Parser:
     compare.add_argument(
         "--size", type=int, default=512, help="longest side of the base in pixels (default: %(default)s)"
     )
-    _add_methods(compare)
+    columns.add_arguments(compare)
     compare.add_argument("--seed", type=int, default=0)
     _add_models(compare)
     compare.add_argument("--out", type=Path, metavar="DIR", help="gets <method>.png, latent.safetensors, results.json")
@@ -81,7 +82,7 @@ def parser() -> Parser:
     many.add_argument("--scales", type=int, nargs="+", default=[2], help="2, 4 or both (default: 2)")
     many.add_argument("--seeds", type=int, nargs="+", default=[0], help="of everything random (default: 0)")
     many.add_argument("--size", type=int, default=512, help="longest side of the base in pixels (default: %(default)s)")
-    _add_methods(many)
+    columns.add_arguments(many)
     _add_models(many)
     many.set_defaults(run=run_batch)
 
@@ -106,8 +107,7 @@ def parser() -> Parser:
     truths.add_argument("--scenes", type=int, metavar="N", help="N scenes, rendered at 512 px times the scale")
     averages.add_argument("--scales", type=int, nargs="+", default=[2, 4])
     averages.add_argument("--crop", type=int, default=512, help="side of the centre crops (default: %(default)s)")
-    averages.add_argument("--methods", default=",".join(evaluate.ORDER), help="default: %(default)s")
-    _add_upscaler(averages)
+    columns.add_arguments(averages, ",".join(evaluate.ORDER))
     averages.add_argument("--json", type=Path, metavar="FILE", help="write averages and per-image values")
     averages.add_argument("--plot", type=Path, metavar="FILE", help="write quality against time as SVG")
     evaluate.add_space_arguments(averages)
@@ -116,25 +116,6 @@ def parser() -> Parser:
     for name, (_, text) in DELEGATED.items():
         commands.add_parser(name, help=text, add_help=False)
     return result
-
-
-def _add_methods(command: argparse.ArgumentParser) -> None:
-    default = ",".join(key for key, row in METHODS.items() if row.default)
-    command.add_argument("--methods", default=default, help=f"out of {','.join(METHODS)} (default: %(default)s)")
-    _add_upscaler(command)
-
-
-def _add_upscaler(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--upscaler", type=Path, action="append", default=[], metavar="FILE",
-        help=f"a pixel upscaler of your own, read by spandrel: a column by the file's name; repeatable (also: a folder "
-        f"in {OWN_FOLDER})",
-    )  # fmt: skip
-
-
-def _methods(args: argparse.Namespace) -> tuple[str, ...]:
-    """The methods of --methods, then the files of --upscaler, which become columns."""
-    return tuple(dict.fromkeys([*_split(args.methods), *add_own(args.upscaler)]))
 
 
 def _add_models(command: argparse.ArgumentParser) -> None:
@@ -158,7 +139,7 @@ def _models(args: argparse.Namespace) -> dict[str, Any]:
 def run_compare(args: argparse.Namespace) -> int:
     if not args.out and not args.pin:
         raise UserError("nowhere to write to; give --out DIR, or --pin NAME")
-    plain = {"scale": args.scale, "size": args.size, "methods": _methods(args), "seed": args.seed}
+    plain = {"scale": args.scale, "size": args.size, "methods": columns.methods_of(args), "seed": args.seed}
     job = resolve(unchecked({"prompt": args.prompt, **plain, **_models(args)}, args.image, args.latent))
     request = job.request
     engine = Engine(args.device, args.dtype, args.weights)
@@ -186,7 +167,11 @@ def run_compare(args: argparse.Namespace) -> int:
 
 
 def _pin(name: str, results: Sequence[Result], document: dict[str, Any], request: Request) -> Path:
-    """Write a run of `assets/runs`; it is small rather than fast."""
+    """Write a run of `assets/runs`; it is small rather than fast. Of upscalers of others it holds the pictures only."""
+    for key, row in document["methods"].items():
+        upscaler = METHODS[key].upscaler
+        if upscaler and (upscaler.own or upscaler.published):
+            row["notes"].append(BEFOREHAND)
     shelf = store.Store(PINNED)
     with writing(PINNED / name):
         folder = shelf.pin(name)
@@ -198,7 +183,7 @@ def _pin(name: str, results: Sequence[Result], document: dict[str, Any], request
 def run_batch(args: argparse.Namespace) -> int:
     """0 when all items are there, 1 when any failed."""
     sources = batch.read_sources(args.source, args.out, args.prompts)
-    settings = {"size": args.size, "methods": _methods(args), **_models(args)}
+    settings = {"size": args.size, "methods": columns.methods_of(args), **_models(args)}
     items = batch.items(sources, settings, args.scales, args.seeds)
     devices = join(args.device)
     engine = Engine(devices.device, args.dtype, args.weights)
@@ -256,7 +241,7 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def _pair(text: str) -> tuple[str, ...]:
-    pair = _split(text)
+    pair = columns.split(text)
     if len(pair) != 2:
         raise UserError(f"--blink {text!r} is no pair; give two methods, as lua,swinir")
     return pair
@@ -270,14 +255,14 @@ def run_evaluate(args: argparse.Namespace) -> int:
     devices = join(args.device)
     engine = Engine(devices.device, args.dtype, args.weights)
     used = evaluate.use_space(engine, args)
-    methods = _methods(args)
+    methods = columns.methods_of(args)
     if args.scenes is None:
         result = evaluate.evaluate(engine, args.images, args.scales, args.crop, methods, args.space, devices)
     else:
         result = evaluate.evaluate_scenes(engine, args.scenes, args.scales, methods, args.space, devices=devices)
     if not devices.is_first:
         return 0
-    environment = engine.environment(evaluate.in_space(args.space))
+    environment = engine.environment(replace(evaluate.in_space(args.space), methods=methods))
     environment = replace(environment, weights={**environment.weights, **used})
     print(f"{evaluate.to_markdown(result)}\n- {records.machine(environment)}")
     if args.json:
@@ -288,10 +273,6 @@ def run_evaluate(args: argparse.Namespace) -> int:
         with writing(args.plot):
             args.plot.write_text(evaluate.to_svg(result), encoding="utf-8")
     return 0
-
-
-def _split(methods: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in methods.split(",") if part.strip())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

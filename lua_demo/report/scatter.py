@@ -130,7 +130,7 @@ def _outside(box: tuple[float, float, float, float]) -> float:
     """Area beyond the panel."""
     left, top, right, bottom = box
     wide = max(0.0, min(right, WIDTH) - max(left, LEFT))
-    high = max(0.0, min(bottom, HEIGHT - BOTTOM) - max(top, TOP))
+    high = max(0.0, min(bottom, HEIGHT - BOTTOM + 2) - max(top, TOP))
     return (right - left) * (bottom - top) - wide * high
 
 

@@ -144,9 +144,11 @@ def test_refusals(command, folder, tmp_path):
     empty = tmp_path / "empty.txt"
     empty.write_text("# nothing\n")
     assert "lists nothing" in refused(empty)
-    assert "nowhere cannot be read as text; give a folder of photos" in refused(tmp_path / "nowhere")
+    assert "nowhere cannot be read (No such file or directory); give the path of a folder of photos" in refused(
+        tmp_path / "nowhere"
+    )
     assert "cannot be read as text" in refused(folder / "a.png")
-    assert "give a text file of prompts" in refused(folder, "--prompts")
+    assert "give the path of a text file of prompts" in refused(folder, "--prompts")
     assert "scale 3 does not exist" in refused(folder, "--scales", "2", "3")
     assert "method 'magic' does not exist" in refused(folder, "--methods", "magic")
     assert "seed -1" in refused(folder, "--seeds", "-1")

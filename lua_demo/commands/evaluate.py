@@ -123,7 +123,7 @@ def evaluate(
                 part.skipped[name] = str(error)
                 bar.update(len(scales))
                 continue
-            source = Path(temporary) / f"{path.stem}.png"
+            source = Path(temporary) / "crop.png"  # whatever bytes the name of the photo is made of
             images.save_png(truth, source)
             for scale in scales:
                 bar.set_postfix(image=name, scale=scale)

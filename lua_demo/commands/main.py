@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import os
 import sys
@@ -30,9 +31,9 @@ from lua_demo.report.measures import DISAGREE, NO_LPIPS
 from lua_demo.request.job import resolve
 from lua_demo.request.settings import unchecked
 from lua_demo.runs import batch, export, recreate, store
-from lua_demo.runs.outputs import make_folder, write_display, write_result, writing
+from lua_demo.runs.outputs import make_folder, refuse_to_overwrite, write_display, write_result, writes, writing
 from lua_demo.runs.run import read_run
-from lua_demo.schema import Progress, Request, Result, UserError
+from lua_demo.schema import Progress, Request, Result, UserError, printable
 
 BEFOREHAND = "computed beforehand by a published upscaler; the page needs its file to make it again"
 # Subcommands with a parser of their own, which is imported only when it is asked for.
@@ -146,6 +147,7 @@ def run_compare(args: argparse.Namespace) -> int:
     results: list[Result] = []
     with contextlib.closing(engine.compare(job)) as events:
         if args.out:
+            refuse_to_overwrite([args.out / name for name in writes(request.methods)], args.image, args.latent)
             make_folder(args.out)
         for event in events:
             if isinstance(event, Progress):
@@ -187,8 +189,9 @@ def run_batch(args: argparse.Namespace) -> int:
     items = batch.items(sources, settings, args.scales, args.seeds)
     devices = join(args.device)
     engine = Engine(devices.device, args.dtype, args.weights)
-    if (note := batch.seeds_note(items, args.seeds)) and devices.is_first:
-        print(note)
+    for note in (batch.seeds_note(items, args.seeds), "" if args.prompts else batch.left_out(args.source)):
+        if note and devices.is_first:
+            print(note)
     outcomes: list[batch.Outcome] = []
     for event in batch.run(engine, items, args.out, devices=devices):
         place = f"[{devices.rank + 1 + devices.count * len(outcomes)}/{len(items)}]"
@@ -207,10 +210,11 @@ def run_batch(args: argparse.Namespace) -> int:
 def run_recreate(args: argparse.Namespace) -> int:
     """0 when the pixels are the same, 1 when they are not."""
     if args.out:
+        refuse_to_overwrite([args.out / name for name in writes(METHODS)], args.png, args.image or "")
         make_folder(args.out)
     engine = Engine(args.device, args.dtype, args.weights)
     made = recreate.recreate(args.png, engine, store.Store.from_environment(), args.image)
-    lines = [f"{made.result.label} from {made.source}", *made.differences, made.verdict]
+    lines = [f"{made.result.label} from {printable(made.source)}", *made.differences, made.verdict]
     if args.out:
         write_result(args.out, made.result, made.document)
         lines.append(f"written to {args.out}")
@@ -278,6 +282,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0; 2 after a UserError, told in one line on stderr; 130 after Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that takes no 山 or ü shows ?, and nothing ends for that
+            stream.reconfigure(errors="replace")
     # `images.load_photo` refuses what is too large with a line of its own.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     try:
@@ -288,6 +295,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args)
     except UserError as error:
         print(f"lua_demo: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"lua_demo: {printable(error.filename)}: {error.strerror}; give another path", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lua_demo: interrupted", file=sys.stderr)

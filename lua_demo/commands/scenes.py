@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lua_demo.machine.arguments import Parser
+from lua_demo.runs.outputs import writing
 from lua_demo.scenes.corpus import SHEET, write_corpus, write_examples, write_prompts, write_sheet
 from lua_demo.schema import UserError
 
@@ -36,11 +37,15 @@ def main(argv: list[str] | None = None) -> int:
     if options.seed < 0:
         raise UserError(f"--seed {options.seed} is negative: give 0 or more.")
     if options.out:
-        write_corpus(options.out, options.count, options.size, options.seed, options.workers)
+        with writing(options.out):
+            write_corpus(options.out, options.count, options.size, options.seed, options.workers)
     if options.sheet:
-        write_sheet(options.sheet, options.seed)
+        with writing(options.sheet):
+            write_sheet(options.sheet, options.seed)
     if options.prompts:
-        write_prompts(options.prompts, options.seed)
+        with writing(options.prompts):
+            write_prompts(options.prompts, options.seed)
     if options.examples:
-        write_examples(options.examples)
+        with writing(options.examples):
+            write_examples(options.examples)
     return 0

@@ -58,7 +58,7 @@ def sheets(
     for path in images.list_images(folder):
         if len(truths) < count:
             try:
-                truths[path.stem] = centre_crop(path, crop)
+                truths[path] = centre_crop(path, crop)
             except UserError:
                 continue
     if not truths:
@@ -67,8 +67,8 @@ def sheets(
     with tempfile.TemporaryDirectory(prefix="lua_demo_") as temporary:
         for scale in scales:
             rows = []
-            for name, truth in truths.items():
-                source = Path(temporary) / f"{name}.png"
+            for number, truth in enumerate(truths.values()):
+                source = Path(temporary) / f"{number}.png"
                 images.save_png(truth, source)
                 request = replace(in_space(space), image=str(source), scale=scale, size=crop // scale, methods=COLUMNS)
                 with contextlib.closing(engine.compare(request)) as events:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lua_demo.catalog.families import FAMILIES, Family
+from lua_demo.models.checkpoints import UNREADABLE, refuse_no_numbers
 from lua_demo.models.vaes import VAE
+from lua_demo.schema import UserError
 
 STRIDE = 8
 
@@ -77,7 +79,14 @@ class PromptToLatent(nn.Module):
 
 
 def load_generator(source: str | Path) -> PromptToLatent:
-    """The embedded text-to-latent model from its folder."""
+    """The embedded text-to-latent model from its folder. UserError for a folder that holds none, or a damaged one."""
     from lua_demo.models.embedded import EmbeddedPipeline  # noqa: PLC0415  diffusers takes seconds to import
 
-    return PromptToLatent(EmbeddedPipeline.from_pretrained(source))
+    try:
+        made = PromptToLatent(EmbeddedPipeline.from_pretrained(source))
+    except (*UNREADABLE, NotImplementedError) as error:
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{source} does not load as the generator ({line}): restore it") from error
+    for part in made.parts:
+        refuse_no_numbers(part.state_dict(), Path(source))
+    return made

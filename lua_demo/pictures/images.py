@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lua_demo.pictures.files import list_images as list_images
 from lua_demo.pictures.reading import load_photo as load_photo
+from lua_demo.pictures.reading import load_photos as load_photos
 from lua_demo.pictures.sidedata import DECODE_ERRORS as DECODE_ERRORS
 
 WEBP_MAX_SIDE = 16383

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pillow_heif
 from PIL import Image
+from tqdm import tqdm
 
 from lua_demo.pictures import colour, tones
 from lua_demo.pictures.files import read_regular
@@ -75,6 +78,17 @@ def size_of(source: str | Path) -> tuple[int, int]:
     if looks_raw("", data):
         raise _raw(name)
     return _opened(apart(data)[0], name).size
+
+
+def load_photos(paths: Iterable[Path]) -> Iterator[tuple[Path, Image.Image]]:
+    """Each path with its photo; of those that cannot be read a line on stderr says why."""
+    for path in paths:
+        try:
+            photo = load_photo(path)
+        except UserError as error:
+            tqdm.write(f"left out {error}", file=sys.stderr)  # above a progress bar, where there is one
+        else:
+            yield path, photo
 
 
 def _opened(pixels: bytes, name: str) -> Image.Image:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lua_demo.catalog.methods import methods_of
+from lua_demo.pictures.files import read_regular
 from lua_demo.report.measures import METRICS, format_metric
 from lua_demo.request.settings import to_settings
-from lua_demo.schema import Environment, Progress, Request, Result
+from lua_demo.schema import Environment, Progress, Request, Result, printable
 
 """What a base comes from, as in `Request.kind` -> the field of `Request` that says which."""
 
@@ -64,10 +65,10 @@ def to_json(
 def describe_source(request: Request) -> dict[str, Any]:
     """The source of the base: kind ("photo", "latent" or "prompt"), file (empty for a prompt), sha256, bytes."""
     path = Path(request.latent or request.image)
-    content = request.prompt.encode() if request.prompt else path.read_bytes()
+    content = request.prompt.encode() if request.prompt else read_regular(path, f"a {request.kind}")
     return {
         "kind": request.kind,
-        "file": path.name,
+        "file": printable(path.name),
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
     }

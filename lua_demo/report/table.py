@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,13 +43,36 @@ def _entries(folder: str, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
-    """Write `table` as CSV so that a reader finds all of it or nothing."""
-    temporary = path.with_name(f".{path.name}")
-    stages = [f"{stage}_s" for stage in STAGES]
-    others = [key for row in table for key in row if key not in (*BEFORE, *stages, *AFTER)]
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [*BEFORE, *stages, *dict.fromkeys(others), *AFTER])
-        writer.writeheader()
-        writer.writerows(table)
-    os.replace(temporary, path)
+class Table:
+    """A CSV file that grows by the rows of one item after another: a reader finds whole rows, whenever it looks.
+
+    Written anew only when rows bring a column that was not there: else each item would cost as much as all before it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[Mapping[str, Any]] = []
+        self.columns: list[str] = []
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append `rows`. What is no Unicode in them (bytes of file names) is written out."""
+        self.rows += rows
+        stages = [f"{stage}_s" for stage in STAGES]
+        usual = {*BEFORE, *stages, *AFTER, *self.columns}
+        others = dict.fromkeys([*self.columns, *(key for row in rows for key in row if key not in usual)])
+        columns = [*BEFORE, *stages, *(key for key in others if key not in (*BEFORE, *stages, *AFTER)), *AFTER]
+        if columns == self.columns:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(_csv(columns, rows))
+            return
+        self.columns = columns
+        temporary = self.path.with_name(f".{self.path.name}")
+        head = dict(zip(columns, columns, strict=True))
+        temporary.write_bytes(_csv(columns, [head, *self.rows]).encode())
+        os.replace(temporary, self.path)
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, columns).writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()

@@ -17,17 +17,19 @@ from lua_demo.engine import Engine
 from lua_demo.machine.cancel import raise_if_set
 from lua_demo.machine.devices import ALONE, Devices
 from lua_demo.pictures import images
+from lua_demo.pictures.files import read_regular, sort_out
 from lua_demo.report import records
-from lua_demo.report.table import rows, write_table
+from lua_demo.report.table import Table, rows
 from lua_demo.request.settings import unchecked
 from lua_demo.request.validate import validated_settings
-from lua_demo.runs.outputs import RESULTS, make_folder, write_result, writing
+from lua_demo.runs.outputs import RESULTS, make_folder, refuse_to_overwrite, write_result, writes, writing
 from lua_demo.runs.run import read_run
 from lua_demo.schema import Environment, Progress, Request, Result, UserError
 
 TABLE = "batch.csv"
 LATENT_SUFFIX = ".safetensors"
 NAME_LENGTH, FOLDER_LENGTH = 60, 16
+MAX_LIST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,47 @@ def read_sources(source: Path, out: Path, prompts: bool = False) -> list[Request
     Raises:
         UserError: no folder and no text file, or nothing in it.
     """
-    if source.is_dir() and not prompts:
+    if _is_folder(source) and not prompts:
         found = images.list_images(source)
         paths = [path for path in found if not path.resolve().is_relative_to(out.resolve())]
         if not paths:
             raise UserError(f"all photos of {source} are below {out}, where the results go; choose another --out")
         return [file_source(path) for path in paths]
+    wanted = "a text file of prompts" if prompts else "a folder of photos or a text file with their paths"
+    content = read_regular(source, wanted, MAX_LIST)
     try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        wanted = "a text file of prompts" if prompts else "a folder of photos or a text file with their paths"
-        raise UserError(f"{source} cannot be read as text; give {wanted}") from error
-    listed = entries(lines)
+        # Names of files may be any bytes.
+        text = content.decode("utf-8-sig", "strict" if prompts else "surrogateescape")
+        listed = entries(text.replace("\r\n", "\n").split("\n"))
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise UserError(f"{source} cannot be read as text; give {wanted}")
     if not listed:
         raise UserError(f"{source} lists nothing; give it one {'prompt' if prompts else 'path'} per line")
     if prompts:
         return [Request(prompt=line) for line in listed]
-    return [file_source(source.parent / Path(line).expanduser()) for line in listed]
+    return [file_source(source.parent / _expanded(line)) for line in listed]
+
+
+def left_out(source: Path) -> str:
+    """One line on the files of a folder of photos that are none; empty where there are none, and for a list."""
+    return sort_out(source)[1] if _is_folder(source) else ""
+
+
+def _is_folder(source: Path) -> bool:
+    try:
+        return source.is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _expanded(line: str) -> Path:
+    """With ~ as the home of its user; as it is where there is no such user."""
+    try:
+        return Path(line).expanduser()
+    except RuntimeError:
+        return Path(line)
 
 
 def entries(lines: Iterable[str]) -> list[str]:
@@ -183,19 +209,20 @@ def run(
     """
     make_folder(out)
     table: list[list[dict[str, Any]]] = []
+    written = Table(out / TABLE)
     for item in devices.share_of(items):
         raise_if_set(stop)
         outcome = yield from _item(engine, item, engine.environment(item.request), out / item.name, stop)
         table.append(rows(item.name, item.source, item.request, outcome.document, outcome.error))
         if devices.is_first:
             with writing(out):
-                write_table(out / TABLE, list(chain.from_iterable(table)))
+                written.add(table[-1])
         yield outcome
     if devices.count > 1:
         everything = list(chain.from_iterable(devices.collect(table)))
         if devices.is_first:
             with writing(out):
-                write_table(out / TABLE, everything)
+                Table(out / TABLE).add(everything)
 
 
 def _item(
@@ -212,8 +239,10 @@ def _item(
     loading = False
     try:
         with contextlib.closing(engine.compare(request, stop)) as events:
+            refuse_to_overwrite([folder / name for name in writes(request.methods)], request.image, request.latent)
             make_folder(folder)
-            (folder / RESULTS).unlink(missing_ok=True)  # of other settings: never beside new pictures
+            with writing(folder):
+                (folder / RESULTS).unlink(missing_ok=True)  # of other settings: never beside new pictures
             for event in events:
                 loading = isinstance(event, Progress) and event.stage == "load"
                 if isinstance(event, Progress):

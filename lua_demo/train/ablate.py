@@ -24,7 +24,7 @@ from lua_demo.models.vaes import SPACES, load_network, name_of
 from lua_demo.models.weights import load_autoencoder, load_lua
 from lua_demo.networks.lua import LUA
 from lua_demo.pictures import metrics
-from lua_demo.pictures.images import list_images, load_photo, to_array, to_tensor
+from lua_demo.pictures.images import list_images, load_photos, to_array, to_tensor
 from lua_demo.schema import UserError
 from lua_demo.train import autoencoder, duplicates, upscaler
 from lua_demo.train.data import Crops, sample_crops, shrink
@@ -143,8 +143,7 @@ def score(lua: LUA, network: nn.Module, truths: Sequence[np.ndarray]) -> dict[st
 def centre_crops(folder: Path, crop: int) -> list[np.ndarray]:
     """The centre crops of the photos of `folder` that hold one."""
     found = []
-    for path in list_images(folder):
-        photo = load_photo(path)
+    for _, photo in load_photos(list_images(folder)):
         left, top = (photo.width - crop) // 2, (photo.height - crop) // 2
         if left >= 0 and top >= 0:
             found.append(np.asarray(photo.crop((left, top, left + crop, top + crop))))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lua_demo.pictures.images import list_images, load_photo, to_tensor
+from lua_demo.pictures.images import list_images, load_photos, to_tensor
 from lua_demo.schema import UserError
 from lua_demo.train.duplicates import thumbnail
 
@@ -32,8 +32,7 @@ class Crops:
         self.thumbnails: list[np.ndarray] = []
         self.large: list[np.ndarray] = []
         self.small: list[np.ndarray] = []
-        for path in tqdm(list_images(folder), desc="photos", unit="file"):
-            photo = load_photo(path)
+        for path, photo in load_photos(tqdm(list_images(folder), desc="photos", unit="file")):
             levels = self.large if max(photo.size) > 1000 else self.small
             for reduction in REDUCTIONS:
                 width, height = (round(side / reduction) for side in photo.size)
@@ -77,8 +76,7 @@ def shrink(image: Tensor, factor: int) -> Tensor:
 def sample_crops(folder: Path, size: int = 256, count: int = 4) -> torch.Tensor:
     """Centre crops of photos of `folder`, count x 3 x size x size."""
     crops = []
-    for path in list_images(folder):
-        photo = load_photo(path)
+    for _, photo in load_photos(list_images(folder)):
         if min(photo.size) >= size and len(crops) < count:
             left, top = (photo.width - size) // 2, (photo.height - size) // 2
             crops.append(to_tensor(photo.crop((left, top, left + size, top + size))))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lua_demo.pictures.images import list_images, load_photo
+from lua_demo.pictures.images import list_images, load_photos
 from lua_demo.schema import UserError
 
 SIDE = 64
@@ -47,7 +47,8 @@ def check(names: Sequence[str], thumbnails: Sequence[np.ndarray], folders: Itera
     """
     folders = [Path(folder) for folder in folders]
     tests = [path for folder in folders for path in list_images(folder)]
-    seen = [thumbnail(load_photo(path)) for path in tests]
+    opened = [(path, thumbnail(photo)) for path, photo in load_photos(tests)]
+    tests, seen = [path for path, _ in opened], [view for _, view in opened]
     found, compared = [], 0
     # A part of a training picture may be all of a test picture, and the other way round.
     for ours, theirs in ((VIEWS, VIEWS[:1]), (VIEWS[:1], VIEWS)):

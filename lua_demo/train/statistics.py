@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lua_demo.machine.arguments import Parser
 from lua_demo.models.vaes import SPACES, load_network
 from lua_demo.paths import STATISTICS
-from lua_demo.pictures.images import list_images, load_photo, to_tensor
+from lua_demo.pictures.images import list_images, load_photos, to_tensor
 from lua_demo.pictures.latent_check import Statistics, save_statistics
 from lua_demo.schema import UserError
 
@@ -49,8 +49,7 @@ def main(argv: Sequence[str]) -> int:
 def crops(files: Sequence[Path], seed: int = 0) -> Tensor:
     """A random crop of each photo that is large enough: B x 3 x CROP x CROP in [0, 1]."""
     rng, made = np.random.default_rng(seed), []
-    for path in files:
-        photo = load_photo(path)
+    for _, photo in load_photos(files):
         photo.thumbnail((LONGEST, LONGEST), Image.Resampling.BICUBIC)
         if min(photo.size) >= CROP:
             left, top = (int(rng.integers(side - CROP + 1)) for side in photo.size)

@@ -127,9 +127,9 @@ class Sharing:
 
 
 def download_name(run: Run, name: str) -> str:
-    """Which photo or prompt, which scale, which file: "mountain-lake_x2_lua.png"."""
+    """Which photo or prompt, which scale, which file: "mountain-lake_x2_lua.png". Letters of all scripts are kept."""
     source = run.document["source"]
     stem = records.source_name(run.document) if source["kind"] == "prompt" else Path(source["file"]).stem
-    stem = re.sub(r"[^A-Za-z0-9-]+", "_", stem)[:60].strip("_") or "comparison"
+    stem = re.sub(r"[^\w-]+", "_", stem)[:60].strip("_") or "comparison"
     scale = re.sub(r"[^0-9]", "", str(run.document["settings"].get("scale", "")))
     return f"{stem}_x{scale}_{re.sub(r'[^a-z0-9_.]', '_', name[:40])}"

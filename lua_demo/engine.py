@@ -26,6 +26,7 @@ from lua_demo.catalog import cost
 from lua_demo.catalog.compositions import ENCODE, RENDER, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Output, Step
 from lua_demo.catalog.prompts import understand
 from lua_demo.machine.cancel import raise_if_set, stops_on
+from lua_demo.machine.finite import check_finite
 from lua_demo.machine.memory import give_back, is_out_of_memory
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.machine.timing import Measurement, measure, synchronise
@@ -266,7 +267,7 @@ class Engine:
         truth = np.asarray(source.at(request.scale)) if source.holds(request.scale) else None
         # The base picture stands for the photo, its crop and its size at once.
         kept = self._shelf(job, small.shape, small.tobytes())
-        return _Task(job, source.size, kept, stop, small, truth), source.photo.info.get("notes", ())
+        return _Task(job, source.size, kept, stop, small, truth), source.notes
 
     def _rendered(
         self, job: Job, size: tuple[int, int], stop: threading.Event | None
@@ -509,7 +510,7 @@ class Engine:
         autocast = torch.autocast(self.device.type, self.dtype) if narrow else contextlib.nullcontext()
         with stops_on(*stops), autocast, measure(self.device) as measured:
             made, notes = step.run(kit, x, factor)
-            made = made.float()
+            made = check_finite(made.float(), f"the stage {step.name}")
         return Output(made, notes), measured
 
     def _shelf(self, job: Job, parameters: tuple, data: bytes = b"") -> Shelf:

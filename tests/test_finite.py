@@ -54,6 +54,23 @@ def test_upscale_writes_no_such_file(source, toy_weights, tmp_path, capsys):
     assert "LUA x2 gave values that are no numbers" in capsys.readouterr().err and not out.exists()
 
 
+@pytest.mark.parametrize(("network", "stage"), [("lua", "upscale"), ("autoencoder", "encode"), ("swinir", "upscale")])
+def test_a_comparison_names_the_stage(network, stage, engine, photo):
+    from lua_demo.schema import Request, Result
+
+    request = Request(str(photo(150, 110)), 2, 64, ("bicubic", "base", "lua", "swinir"))
+    list(engine.compare(request))  # loads the networks
+    assert len(engine.models.networks) >= 3
+    for name, found in engine.models.networks.items():
+        if network in name:
+            for parameter in getattr(found, "network", found).parameters():
+                torch.nn.init.constant_(parameter, 3e38)
+    engine._kept.clear()
+    results = []
+    with pytest.raises(UserError, match=f"the stage {stage} gave values that are no numbers"):
+        results += [event for event in engine.compare(request) if isinstance(event, Result)]
+
+
 @pytest.mark.parametrize("size", [(96, 48), (960, 960), (88, 96), (0, 96), (-96, 96), (10**12, 96)])
 def test_upscale_refuses_a_size_that_its_tensor_has_not(size, source, toy_weights, tmp_path, capsys):
     lying = save_latent(tmp_path / "lying.safetensors", BaseLatent(load_latent(source).values, "embedded", size))

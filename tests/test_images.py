@@ -209,6 +209,19 @@ def test_fit(photo_size, size, base, holds_2):
     assert left == pytest.approx(photo_size[0] - right) and top == pytest.approx(photo_size[1] - bottom)
 
 
+@pytest.mark.parametrize(
+    ("size", "noted"),
+    [((2000, 3), True), ((3, 2000), True), ((2000, 7), True), ((10_000, 1), True), ((1, 1), False),
+     ((1023, 683), False), ((2000, 600), False), ((512, 511), False), ((700, 2), True)],
+)  # fmt: skip
+def test_a_photo_that_is_cut_is_noted(size, noted):
+    photo = Image.new("RGB", size)
+    photo.info["notes"] = ("turned",)
+    notes = images.fit(photo, 512).notes
+    assert notes[0] == "turned" and len(notes) == 1 + noted
+    assert not noted or f"{size[0]} x {size[1]}" in notes[1]
+
+
 def test_fit_of_the_exact_size_is_the_photo_itself():
     fitted = images.fit(Image.fromarray(RGB), 24)
     assert np.array_equal(np.asarray(fitted.at(2)), RGB)

@@ -21,6 +21,7 @@ from lua_demo.pictures.reading import load_photos as load_photos
 from lua_demo.pictures.sidedata import DECODE_ERRORS as DECODE_ERRORS
 
 WEBP_MAX_SIDE = 16383
+CUT = 0.05  # share of a side that may be cut off without a note
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,16 @@ class Fitted:
     photo: Image.Image
     size: tuple[int, int]
     box: tuple[float, float, float, float]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a viewer of the photo would not expect; that a good part of it is cut off among it."""
+        notes, (width, height) = self.photo.info.get("notes", ()), self.photo.size
+        left, top, right, bottom = self.box
+        used = round(right - left), round(bottom - top)
+        if used[0] >= (1 - CUT) * width and used[1] >= (1 - CUT) * height:
+            return notes
+        return (*notes, f"of the photo, {width} x {height}, the middle {used[0]} x {used[1]} px are used: too narrow")
 
     def holds(self, factor: int) -> bool:
         """Whether the crop has the pixels for `factor` times the base size."""

@@ -433,3 +433,9 @@ def test_the_table_in_the_readme_is_the_one_of_the_code():
         Path(__file__).resolve().parent.parent.joinpath("lua_demo", "pictures", "README.md").read_text(encoding="utf-8")
     )
     assert to_markdown() in text
+
+
+def test_a_png_without_a_header_is_refused():
+    """Found by the campaign."""
+    assert "not a readable image" in refusal(b"\x89PNG\r\n\x1a\n" + chunk(b"tRNS", b"\0\1") + chunk(b"IDAT", b"x"))
+    assert "not a readable image" in refusal(b"\x89PNG\r\n\x1a\n")

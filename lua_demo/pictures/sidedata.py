@@ -144,7 +144,7 @@ def _png(data: bytes) -> tuple[bytes, Side]:
             beside.setdefault(name, content)
             if content.startswith((b"XML:com.adobe.xmp\0", b"Raw profile type")):
                 beside.setdefault(content.split(b"\0")[0], content)
-    side = _png_side(header, beside)
+    side = _png_side(header.ljust(13, b"\0"), beside)
     if not whole:
         side = replace(side, notes=(NO_END,))
     return b"".join([*kept, _chunk(b"IEND", b"")]), side

@@ -58,6 +58,8 @@ def validated_settings(request: Request) -> Request:
         raise UserError(f"seed {brief(seed)} is out of range; {SEEDS}")
     if not isinstance(request.prompt, str) or len(request.prompt) > MAX_PROMPT:
         raise UserError(f"the prompt {brief(request.prompt)} is no text of at most {MAX_PROMPT} characters; shorten it")
+    if any("\ud800" <= c <= "\udfff" for c in request.prompt):
+        raise UserError(f"the prompt {brief(request.prompt)} holds what is no text; type it anew")
     steps = _integer("steps", request.steps, f"choose 1 to {MAX_STEPS}")
     if not 1 <= steps <= MAX_STEPS:
         raise UserError(f"steps {brief(steps)} is out of range; choose 1 to {MAX_STEPS}")

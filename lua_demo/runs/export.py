@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import hashlib
 import io
 import json
@@ -228,10 +229,10 @@ def _at(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: str, width: int) -> None:
     """One line of `text`, cut off where it is wider than `width` px."""
     font, text = ImageFont.load_default(size), _plain(text)
+    text = text[:width]  # no letter is narrower than a pixel
     if pen.textlength(text, font) > width:
-        while text and pen.textlength(f"{text}...", font) > width:
-            text = text[:-1]
-        text = f"{text}..."
+        fitting = bisect.bisect_right(range(len(text)), width, key=lambda n: pen.textlength(f"{text[:n]}...", font))
+        text = f"{text[: max(0, fitting - 1)]}..."
     pen.text(place, text, colour, font)
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from lua_demo.paths import EXAMPLES
+from lua_demo.request.settings import FIELDS
 from lua_demo.schema import Span
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,79}\.[a-z0-9]{1,12}")  # any key of the catalog, with a suffix
+STAGE_KEYS = {field.name for field in fields(Span)}
+MOST_CHARACTERS = 2000  # of any text in a run that is shown
+MOST = 1e15  # of any number in a run: bytes, pixels, seconds since 1970
 SOURCE_KEYS = {"kind": str, "file": str, "sha256": str, "bytes": int}
 
 Document = dict[str, Any]
@@ -73,26 +77,30 @@ def read_run(folder: Path, name: str = "run.json", run_id: str = "") -> Run | No
 
 
 def _well_formed(document: Any) -> bool:
-    """Whether everything that readers rely on is there, of its type."""
+    """Whether everything that readers rely on is there, of its type and in its range."""
     try:
-        for row in document["methods"].values():
+        settings, source, methods = document["settings"], document["source"], document["methods"]
+        texts = [document["device"], document["dtype"], *settings["methods"]]
+        texts += [*document["weights"].values(), *document["versions"].values()]
+        numbers = [document.get("created", 0)]
+        for row in methods.values():
+            if any(stage.keys() != STAGE_KEYS for stage in row["stages"]):
+                return False
             spans = [Span(**stage) for stage in row["stages"]]
-            texts = [row["label"], *row["notes"], *(span.name for span in spans)]
-            numbers = [row["total_seconds"], *(span.seconds for span in spans), *(span.peak_bytes for span in spans)]
+            texts += [row["label"], *row["notes"], *(span.name for span in spans)]
+            numbers += [row["total_seconds"], *(span.seconds for span in spans), *(span.peak_bytes for span in spans)]
             numbers += [value for value in (row["metrics"] or {}).values() if value is not None]
-            numbers += [row["peak_bytes"] or 0]
+            numbers += [row["peak_bytes"] or 0, row.get("outside") or 0]
             if row["file"] is not None:
                 numbers += [row["width"], row["height"]]
                 texts.append(row["file"])
             texts += [] if row["skipped"] is None else [row["skipped"]]
-            if not all(isinstance(text, str) for text in texts):
-                return False
-            if not all(isinstance(number, (int, float)) for number in numbers):
-                return False
-        settings, texts = document["settings"], [document["device"], document["dtype"]]
-        texts += [*settings["methods"], *document["weights"].values(), *document["versions"].values()]
-        source = document["source"]
+        plain = isinstance(settings["methods"], list) and set(methods) <= set(settings["methods"])
+        texts += [settings.get(name, "") for name in ("base", "decoder", "prompt", "aspect")]
+        plain = plain and type(settings["scale"]) is int
+        plain = plain and all(isinstance(text, str) and len(text) <= MOST_CHARACTERS for text in texts)
+        plain = plain and all(isinstance(number, (int, float)) and 0 <= abs(number) < MOST for number in numbers)
         known = all(isinstance(source[key], kind) for key, kind in SOURCE_KEYS.items())
-        return known and all(isinstance(text, str) for text in texts)
+        return plain and known and source["kind"] in FIELDS and document.get("created", 0) >= 0
     except (KeyError, TypeError, AttributeError):
         return False

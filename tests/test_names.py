@@ -290,6 +290,8 @@ def test_a_damaged_generator_is_one_line(damage, prompted_weights, tmp_path, cap
         (generator / "model_index.json").write_text("[1]")
     argv = [
         "compare",
+        "--base",
+        "embedded",
         "--prompt",
         "a lake",
         "--size",

@@ -72,6 +72,8 @@ def make_folder(path: Path) -> None:
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Failures to write below a path that the user gave are the user's to solve."""
+    if "\0" in str(path):
+        raise UserError(f"{path} is no path; choose another place")
     try:
         yield
     except OSError as error:

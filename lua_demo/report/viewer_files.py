@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 from lua_demo.paths import STATIC
 
 # In this order they make one function; dom.js says what it is called with.
-SCRIPTS = ("dom", "state", "mips", "viewport", "difference", "loupe", "controls", "gestures", "viewer")
+SCRIPTS = (
+    *("dom", "state", "mips", "viewport", "difference", "lab", "measure", "panel", "probe", "magma", "flip", "loupe"),
+    *("exposure", "overlay", "quote", "guests", "controls", "gestures", "viewer"),
+)
+LAB = ("pictures", "metrics", "flip", "serve")
+"""Of the worker's script, which the viewer starts from a string: it needs no address of its own."""
 PLACEHOLDER = "<p><b>Nothing to compare yet</b></p><p>Every picture lands here as soon as it is ready.</p>"
 
 
@@ -25,4 +32,6 @@ def viewer_files(placeholder: str = PLACEHOLDER) -> tuple[str, str, str]:
         js: the body of a function that is called once with `element`, `props` and `watch`.
     """
     html = static("viewer.html").replace("<!-- placeholder -->", placeholder)
-    return html, static("viewer.css"), "\n".join(static(f"{name}.js") for name in SCRIPTS)
+    lab = json.dumps("\n".join(static(f"lab/{name}.js") for name in LAB))
+    script = "\n".join([f"const LAB_SOURCE = {lab};", *(static(f"{name}.js") for name in SCRIPTS)])
+    return html, static("viewer.css"), script

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,22 @@ class View:
         panes: the pictures, in order.
         state: a query string as the viewer writes it into its `data-view` attribute, like "mode=slider&zoom=2". Set
             once, when it arrives; what it leaves out or has wrong stays as it was.
+        truth: key of the picture that the others are measured against until the reader takes another one.
+        quote: what "Copy as Markdown" says beside the labels: a `sentence`, `columns` (names), `rows` (key -> cells)
+            and a `link`, each of which may be missing.
+        keeps: a handler of the viewer's `upload` event keeps pictures from outside (`CompareViewer`).
     """
 
     panes: Sequence[Pane]
     state: str = ""
+    truth: str = ""
+    quote: Mapping[str, Any] | None = None
+    keeps: bool = False
 
 
 class CompareViewer(gr.HTML, metaclass=Private):
-    """Any number of pictures of one subject: slider, grid, blink, difference, magnifier, with one zoom and position.
+    """Any number of pictures of one subject: slider, overlay, grid, blink, difference, magnifier, with one zoom and
+    position; numbers, histograms and colours of what is visible.
 
     The value is a sequence of `Pane`, or a `View`; pictures may differ in size (they are laid over each other) and may
     be missing. The browser gets JSON and writes texts with `textContent`; the template is static, so the view survives
@@ -75,6 +83,8 @@ class CompareViewer(gr.HTML, metaclass=Private):
     Args:
         pair: keys of the pictures on the left and on the right until the reader chooses; else the first two.
         placeholder: HTML shown while there is no picture.
+        guests: the reader may add pictures from outside. Where the `View` says that it `keeps` them, the viewer has a
+            button that uploads them and triggers `upload` with `files`, a list of {name, path}, and `state`.
     """
 
     def __init__(
@@ -83,15 +93,24 @@ class CompareViewer(gr.HTML, metaclass=Private):
         *,
         pair: tuple[str, str] | None = None,
         placeholder: str = PLACEHOLDER,
+        guests: bool = True,
         **kwargs: Any,
     ):
-        self.pair, self.placeholder = pair, placeholder
+        self.pair, self.placeholder, self.guests = pair, placeholder, guests
         html, css, js = viewer_files(placeholder)
         super().__init__(value, html_template=html, css_template=css, js_on_load=js, apply_default_css=False, **kwargs)
 
     def postprocess(self, value: Sequence[Pane] | View | None) -> dict[str, Any]:  # type: ignore[override]  # gradio's is str
         view = value if isinstance(value, View) else View(value or ())
-        return {"panes": [pane.to_json() for pane in view.panes], "state": view.state, "pair": list(self.pair or ())}
+        return {
+            "panes": [pane.to_json() for pane in view.panes],
+            "state": view.state,
+            "pair": list(self.pair or ()),
+            "truth": view.truth,
+            "quote": dict(view.quote) if view.quote else None,
+            "keeps": view.keeps,
+            "guests": self.guests,
+        }
 
     def api_info(self) -> dict[str, Any]:
         return {

@@ -67,12 +67,14 @@ function fillControls() {
     }));
     select.value = pair[side] ?? "";
   }
-  ref("picks").replaceChildren(...entries.map((entry, i) => {
-    const button = Object.assign(make("button"), { type: "button", textContent: i + 1, title: entry.label, disabled: !loaded(entry) });
-    button.setAttribute("aria-label", `${i + 1}: ${entry.label}`);
-    button.dataset.show = entry.key;
-    return button;
-  }));
+  for (const [group, field] of [["picks", "show"], ["strips", "strip"]]) {
+    ref(group).replaceChildren(...entries.map((entry, i) => {
+      const button = Object.assign(make("button"), { type: "button", textContent: i + 1, title: entry.label, disabled: !loaded(entry) });
+      button.setAttribute("aria-label", `${i + 1}: ${entry.label}`);
+      button.dataset[field] = entry.key;
+      return button;
+    }));
+  }
 }
 
 function showControls(frame, place) {
@@ -82,22 +84,28 @@ function showControls(frame, place) {
   for (const button of all("[data-mode]")) press(button, button.dataset.mode === view.mode);
   for (const button of all("[data-zoom]")) press(button, button.dataset.zoom === String(view.zoom));
   for (const button of all("[data-show]")) press(button, button.dataset.show === shownKey());
+  const strips = frame && view.mode === "overlay" ? overlaid().map((entry) => entry.key) : [];
+  for (const button of all("[data-strip]")) press(button, strips.includes(button.dataset.strip));
   for (const button of all("[data-toggle]")) press(button, view[button.dataset.toggle]);
   press(ref("auto"), timer);
   press(ref("flip"), held);
   ref("gain").value = view.gain;
   write(ref("times"), `×${view.gain}`);
   ref("map").value = view.map;
+  ref("amount").hidden = view.mode !== "difference" || view.map === "flip"; // its colours have a scale of their own
+  showPanel();
+  showExposure();
   if (frame) write(ref("scale"), `${Math.round(place.zoom * 100)} % of ${frame.width} × ${frame.height} px`);
 }
 
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  const { zoom, mode, show: name, toggle: field } = button.dataset;
+  const { zoom, mode, show: name, strip, toggle: field } = button.dataset;
   if (zoom) setZoom(zoom === "fit" ? zoom : Number(zoom));
   if (mode) setMode(mode);
   if (name) show(name);
+  if (strip) toggleStrip(strip);
   if (field) toggle(field);
 });
 for (const [side, select] of Object.entries(selects)) select.addEventListener("change", () => choose(side, select.value));
@@ -105,6 +113,7 @@ ref("swap").addEventListener("click", swap);
 ref("auto").addEventListener("click", toggleAuto);
 ref("gain").addEventListener("input", (event) => { view.gain = Number(event.target.value); redraw(); });
 ref("map").addEventListener("change", (event) => { view.map = event.target.value; redraw(); });
+ref("pin").addEventListener("click", togglePin);
 ref("ask").addEventListener("click", () => ref("help").showModal());
 ref("full").hidden = !element.requestFullscreen;
 ref("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen()));

@@ -6,6 +6,20 @@ const ref = (name) => element.querySelector(`[data-ref="${name}"]`);
 const all = (selector) => [...element.querySelectorAll(selector)];
 const make = (tag, className = "") => Object.assign(document.createElement(tag), { className });
 const press = (button, pressed) => button.setAttribute("aria-pressed", Boolean(pressed));
+function withChildren(node, children) {
+  node.append(...children);
+  return node;
+}
 function write(node, text) {
   if (node.textContent !== text) node.textContent = text; // untouched text is neither laid out nor read out again
+}
+
+// Read out to those who do not see what happened; `visible` where it is to be read by all.
+let saying = 0;
+function say(text, visible = false) {
+  ref("said").classList.toggle("visible", visible);
+  write(ref("said"), "");
+  write(ref("said"), text); // the same words again are told again
+  clearTimeout(saying);
+  if (visible) saying = setTimeout(() => ref("said").classList.remove("visible"), 8000);
 }

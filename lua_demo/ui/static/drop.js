@@ -4,8 +4,8 @@ const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
 
 document.addEventListener("dragover", (event) => {
   if (!holdsFiles(event)) return;
+  cue.hidden = event.defaultPrevented; // the viewer takes it as one more picture
   event.preventDefault(); // else the browser would leave the page for the file
-  cue.hidden = false;
 });
 document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) cue.hidden = true; // out of the window, not from one element to the next

@@ -18,6 +18,7 @@ function moveSpot(dx, dy) {
   const { width, height, zoom } = placeNow(), step = Math.max(1, 8 / zoom) * zoom;
   spot.x = within(spot.x + (dx * step) / width);
   spot.y = within(spot.y + (dy * step) / height);
+  saySpot();
   redraw();
 }
 
@@ -26,7 +27,7 @@ function buildLoupe() {
     const cell = make("figure"), name = make("figcaption");
     cell.dataset.key = entry.key;
     name.textContent = entry.label;
-    cell.append(make("canvas"), name);
+    cell.append(make("canvas"), name, colourNode());
     return cell;
   }));
 }
@@ -39,6 +40,7 @@ function drawLoupe(frame, place) {
   const side = Math.round(cells[0].clientWidth * devicePixelRatio), size = { width: side, height: side };
   const near = placeIn(size, frame, { zoom: loupeZoom(place), x: spot.x, y: spot.y, inside: false });
   for (const cell of cells) paint(clearCanvas(cell.querySelector("canvas"), size), loaded(entryOf(cell.dataset.key)), near);
+  probeSpot(cells);
   const reach = (side / near.zoom) * place.zoom;
   placeMark(place, reach);
   placePanel(panel, place, reach);

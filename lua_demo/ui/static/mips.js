@@ -6,6 +6,7 @@ const SMALL = 1024, SMALLEST = 128, LANES = 2;
 const BUDGET = matchMedia("(pointer: coarse)").matches ? 32e6 : 96e6; // five of 4096 x 4096 fit whole, except on phones
 
 const pictures = new Map(); // url -> picture
+let pictureCount = 0;
 
 // Level n has 1 / 2^n of the picture's pixels on each axis. A crop is {level, x, y, width, height, bitmap} in the picture's pixels.
 const levelFor = (scale) => Math.max(0, Math.floor(-Math.log2(scale)));
@@ -13,7 +14,7 @@ const contains = (crop, part) =>
   crop.x <= part.x && crop.y <= part.y && crop.x + crop.width >= part.x + part.width && crop.y + crop.height >= part.y + part.height;
 
 async function openPicture(url, changed) {
-  const picture = { url, width: 0, height: 0, small: [], crops: [], busy: false, broken: false, gone: false };
+  const picture = { id: (pictureCount += 1), url, width: 0, height: 0, small: [], crops: [], busy: false, broken: false, gone: false };
   pictures.set(url, picture);
   try {
     const answer = await fetch(url);

@@ -5,7 +5,8 @@ let pair = { left: null, right: null };
 const entryOf = (name) => entries.find((entry) => entry.key === name);
 const pictureOf = (entry) => entry?.image && pictures.get(entry.image.url);
 const loaded = (entry) => (pictureOf(entry)?.small.length ? pictureOf(entry) : null);
-const largest = () => entries.map(loaded).reduce((a, b) => ((b?.width ?? 0) > (a?.width ?? 0) ? b : a), null);
+const largest = (among = entries) => among.map(loaded).reduce((a, b) => ((b?.width ?? 0) > (a?.width ?? 0) ? b : a), null);
+const detailOf = (entry) => [entry.detail, numbersOf(entry)].filter(Boolean).join("\n");
 const activePanes = () => (view.mode === "grid" ? [...ref("grid").querySelectorAll(".pane:has(canvas)")] : [ref("single")]);
 
 let queued = 0;
@@ -67,26 +68,20 @@ function buildGrid() {
 
 const DRAW = {
   grid(place, size) {
-    for (const pane of activePanes()) paint(clearCanvas(pane.querySelector("canvas"), size), loaded(entryOf(pane.dataset.key)), place);
+    for (const pane of activePanes()) {
+      const entry = entryOf(pane.dataset.key);
+      paint(clearCanvas(pane.querySelector("canvas"), size), loaded(entry), place);
+      setTag(pane.querySelector(".tag"), entry.label, detailOf(entry));
+    }
     return "All pictures side by side";
   },
   slider(place, size) {
     const left = entryOf(pair.left), right = entryOf(pair.right), canvas = ref("single").querySelector("canvas");
     const pen = clearCanvas(canvas, size), split = Math.round(view.split * size.width);
-    for (const [entry, from, to] of [[left, 0, split], [right, split, size.width]]) {
-      pen.save();
-      pen.beginPath();
-      pen.rect(from, 0, to - from, size.height);
-      pen.clip();
-      paint(pen, loaded(entry), place);
-      pen.restore();
-    }
+    paintStrip(pen, left, place, 0, split);
+    paintStrip(pen, right, place, split, size.width);
     tagSingle(left, left === right ? null : right);
-    const percent = Math.round(view.split * 100), divider = ref("divider");
-    divider.hidden = left === right;
-    divider.style.left = `${view.split * 100}%`;
-    divider.setAttribute("aria-valuenow", percent);
-    divider.setAttribute("aria-valuetext", `${percent} % ${left.label}`);
+    placeDividers(left === right ? [] : [view.split], [left, right]);
     return left === right ? left.label : `${left.label} on the left, ${right.label} on the right`;
   },
   blink(place, size) {
@@ -97,17 +92,42 @@ const DRAW = {
     return entry.label;
   },
   difference(place, size) {
-    const left = entryOf(pair.left), right = entryOf(pair.right), signed = view.map === "signed";
-    paintDifference(clearCanvas(ref("single").querySelector("canvas"), size), loaded(left), loaded(right), place);
-    const label = `Difference: ${left.label} − ${right.label}, ×${view.gain}`;
-    tagSingle({ label, detail: signed ? `orange: ${left.label} is brighter, blue: ${right.label} is` : "black where they are equal" }, null);
+    const left = entryOf(pair.left), right = entryOf(pair.right), pen = clearCanvas(ref("single").querySelector("canvas"), size);
+    const [label, detail] = LAYERS[view.map](pen, left, right, place);
+    setTag(ref("single").querySelector(".tag.left"), label, detail);
+    setTag(ref("single").querySelector(".tag.right"), "");
     return label;
+  },
+  overlay: drawOverlay,
+};
+
+// What difference mode paints: label and detail.
+const LAYERS = {
+  colour(pen, left, right, place) {
+    paintDifference(pen, loaded(left), loaded(right), place);
+    return [`Difference: ${left.label} − ${right.label}, ×${view.gain}`, "black where they are equal"];
+  },
+  signed(pen, left, right, place) {
+    paintDifference(pen, loaded(left), loaded(right), place);
+    return [`Difference: ${left.label} − ${right.label}, ×${view.gain}`, `orange: ${left.label} is brighter, blue: ${right.label} is`];
+  },
+  flip(pen, left, right, place) {
+    const mean = paintFlip(pen, left, right, largest(), place);
+    element.dataset.flip = mean ?? "";
+    return [`FLIP: ${left.label}, ${right.label}`, mean === null ? "computing" : `mean of the visible crop ${mean.toFixed(4)}; black: no visible error`];
   },
 };
 
 function tagSingle(left, right) {
-  setTag(ref("single").querySelector(".tag.left"), left.label, left.detail);
-  setTag(ref("single").querySelector(".tag.right"), right?.label, right?.detail);
+  setTag(ref("single").querySelector(".tag.left"), left?.label, left ? detailOf(left) : "");
+  setTag(ref("single").querySelector(".tag.right"), right?.label, right ? detailOf(right) : "");
+}
+
+// The pictures that the mode shows now.
+function entriesOnShow() {
+  if (view.mode === "grid") return entries.filter(loaded);
+  if (view.mode === "overlay") return overlaid();
+  return (view.mode === "blink" ? [shownKey()] : [...new Set([pair.left, pair.right])]).map(entryOf);
 }
 
 function draw() {
@@ -121,7 +141,7 @@ function draw() {
   beginFrame();
   if (frame && size.width && size.height) drawFrame(frame, place, size);
   endFrame(redraw);
-  ref("stage").setAttribute("aria-busy", missing.length > 0 || isOpening());
+  ref("stage").setAttribute("aria-busy", missing.length > 0 || isOpening() || (view.mode === "difference" && flips.open > 0));
 }
 
 function drawFrame(frame, place, size) {
@@ -132,6 +152,8 @@ function drawFrame(frame, place, size) {
   if (!timer) write(ref("live"), text);
   element.classList.toggle("magnified", view.loupe);
   drawLoupe(frame, place);
+  placePins(place);
+  measureFrame(frame, place, size);
   for (const pane of activePanes()) pane.classList.toggle("still", place.zoom <= place.fit);
   element.dataset.drawn = drawnPixels;
 }
@@ -142,6 +164,10 @@ function update() {
   fillControls();
   buildGrid();
   buildLoupe();
+  buildPanel();
+  fillPins();
+  showGuests();
+  fitGuests();
   redraw();
 }
 
@@ -149,7 +175,8 @@ let state = ""; // of the value before
 
 function load() {
   const value = props.value ?? {};
-  entries = value.panes ?? [];
+  if (!(value.panes ?? []).some((entry) => entry.image && pictures.has(entry.image.url))) forgetGuests(); // another subject
+  entries = [...(value.panes ?? []), ...guests];
   const urls = new Set(entries.map((entry) => entry.image?.url).filter(Boolean));
   // A state is set once: not again when more pictures of the same comparison arrive, since the reader may have moved on.
   const more = value.state === state && [...urls].some((url) => pictures.has(url));

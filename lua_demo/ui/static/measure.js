@@ -1,0 +1,89 @@
+// Numbers and histograms of what is visible, for every picture, in the panel below the stage and on the pictures' labels.
+const LIVE_PIXELS = 3e6; // of all questions together: above that, a newer view does not wait for the answer
+let numbers = new Map(); // key of a picture -> {psnr, ssim, sharpness, histogram} of the crop {x, y, width, height} in the frame
+let measured = "", wanted = null, working = false, asked = [];
+
+const wantsNumbers = () => view.measure || view.histogram;
+const referenceKey = () => view.reference ?? props.value?.truth ?? "";
+const referenceEntry = () => (loaded(entryOf(referenceKey())) ? entryOf(referenceKey()) : null);
+const sameSize = (a, b) => pictureOf(a).width === pictureOf(b).width && pictureOf(a).height === pictureOf(b).height;
+
+// The pixels that are wholly or partly visible.
+function cropIn(picture, place, size) {
+  const part = visiblePart(picture, place, size), low = (value) => Math.max(0, Math.floor(value + 1e-6));
+  const x = low(part.x), y = low(part.y);
+  const right = Math.min(picture.width, Math.ceil(part.x + part.width - 1e-6)), bottom = Math.min(picture.height, Math.ceil(part.y + part.height - 1e-6));
+  return { x, y, width: right - x, height: bottom - y };
+}
+
+function measureFrame(frame, place, size) {
+  if (!wantsNumbers()) return;
+  const shown = new Set(entriesOnShow()), reference = referenceEntry(), crop = cropIn(frame, place, size);
+  if (crop.width <= 0 || crop.height <= 0) return;
+  const everyone = entries.filter(loaded).sort((a, b) => shown.has(b) - shown.has(a));
+  const tasks = everyone.map((entry) => ({
+    entry, crop: cropIn(loaded(entry), place, size), on: shown.has(entry),
+    reference: reference && reference !== entry && sameSize(reference, entry) ? reference : null,
+  }));
+  const key = JSON.stringify([crop, reference?.key, view.histogram, everyone.map((entry) => pictureOf(entry).id)]);
+  if (wanted?.key === key) return;
+  wanted = { key, crop, tasks };
+  const weight = asked.reduce((sum, question) => sum + question.pixels, 0);
+  if (working && weight > LIVE_PIXELS) asked.forEach(withdraw);
+  if (!working) work();
+}
+
+async function work() {
+  working = true;
+  while (measured !== wanted.key) {
+    const { key, crop, tasks } = wanted, fresh = new Map();
+    const on = await answers(tasks.filter((task) => task.on), fresh);
+    if (on && wanted.key === key) {
+      // What is not on show waits until the view rests; until then it has no numbers rather than old ones.
+      numbers = fresh;
+      showNumbers(crop, false);
+    }
+    const rest = on && wanted.key === key && await answers(tasks.filter((task) => !task.on), fresh);
+    if (rest || (on && wanted.key === key)) measured = key;
+    if (wanted.key === key) showNumbers(crop, true);
+  }
+  working = false;
+}
+
+// Whether all were answered.
+async function answers(tasks, into) {
+  asked = tasks.map((task, i) => Object.assign(ask(i, "measure", {
+    picture: sourceOf(task.entry), reference: task.reference && sourceOf(task.reference), crop: task.crop, wanted: { histogram: view.histogram },
+  }), { pixels: task.crop.width * task.crop.height }));
+  const results = await Promise.allSettled(asked.map((question) => question.answer));
+  results.forEach(({ status, value, reason }, i) => {
+    if (status === "fulfilled") into.set(tasks[i].entry.key, value);
+    else grumble(reason);
+  });
+  return results.every(({ status, reason }) => status === "fulfilled" || reason.message !== "withdrawn");
+}
+
+const METRICS = [["psnr", "PSNR dB", 2], ["ssim", "SSIM", 4], ["sharpness", "Sharpness", 3]];
+const figure = (value, digits) => (value === undefined || value === null ? "·" : value.toFixed(digits));
+
+// For a picture's label.
+function numbersOf(entry) {
+  const row = view.measure && numbers.get(entry?.key);
+  if (!row) return "";
+  if (entry === referenceEntry()) return "reference";
+  return row.psnr === undefined ? "" : `${row.psnr.toFixed(2)} dB · SSIM ${figure(row.ssim, 4)} · sharpness ${figure(row.sharpness, 3)}`;
+}
+
+let telling = 0;
+function showNumbers(crop, complete) {
+  element.dataset.measured = complete ? [crop.x, crop.y, crop.width, crop.height].join(" ") : "";
+  clearTimeout(telling);
+  if (complete && view.measure) telling = setTimeout(() => say(spokenNumbers()), 900); // once the view rests
+  fillPanel(crop);
+  redraw();
+}
+
+function spokenNumbers() {
+  const told = entriesOnShow().filter((entry) => numbers.get(entry.key)?.psnr !== undefined);
+  return told.length ? `In the visible crop: ${told.map((entry) => `${entry.label} ${numbers.get(entry.key).psnr.toFixed(2)} decibels`).join(", ")}` : "";
+}

@@ -102,16 +102,22 @@ def png_metadata(document: dict[str, Any], method: str) -> dict[str, str]:
 
 
 def captions(document: dict[str, Any], missing: str = "Not run: it was stopped before") -> list[tuple[str, str, str]]:
-    """Method, label and a line of detail for every method that was asked for, in that order.
+    """Method, label and a line of detail for every method that was asked for, in that order, then for what was added.
 
     `missing` is the detail of those without a result.
     """
     done, known = document["methods"], methods_of(document["source"]["kind"], document["settings"].get("base", ""))
     labels = {method: known[method].label if method in known else method for method in document["settings"]["methods"]}
+    labels |= {method: row["label"] for method, row in done.items() if method not in labels}
     return [
         (method, done[method]["label"], _detail(done[method])) if method in done else (method, label, missing)
         for method, label in labels.items()
     ]
+
+
+def is_guest(row: Mapping[str, Any]) -> bool:
+    """Whether the picture of this row came from outside: nothing here made or timed it."""
+    return bool(row.get("guest"))
 
 
 def _detail(row: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lua_demo.catalog.methods import methods_of
+from lua_demo.report.records import is_guest
 from lua_demo.runs.run import Run
 from lua_demo.runs.store import Store
 from lua_demo.runs.votes import Ballots, Tally, Vote, draw_pair, tally
@@ -96,6 +97,9 @@ class Booth:
         if native and not native.is_truth:
             first, second = (SAMPLED if method == "native" else method for method in shown)
             shown = first, second
+        # Another comparison's guest_1 is another picture; those of one name are one program's, if people name them so.
+        names = {method: f"outside: {row['label']}" for method, row in rows.items() if is_guest(row)}
+        shown = names.get(shown[0], shown[0]), names.get(shown[1], shown[1])
         ballot = Ballot(token, run.id, settings.get("scale", 0), shown, labels, pictures, time.monotonic(), voter)
         with self._lock:
             gone = [self._drawn.pop(before, None)] if isinstance(before, str) else []

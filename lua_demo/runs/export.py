@@ -77,10 +77,11 @@ def make(run: Run, name: str, state: str = "") -> bytes:
 
 
 def png(run: Run, method: str) -> bytes:
-    """The picture of `method` with everything about it inside."""
+    """The picture of `method` with everything about it inside; one from outside as it is."""
     text = PngImagePlugin.PngInfo()
-    for key, value in records.png_metadata(_portable(run.document), method).items():
-        text.add_itxt(key, value)
+    if not records.is_guest(run.document["methods"][method]):
+        for key, value in records.png_metadata(_portable(run.document), method).items():
+            text.add_itxt(key, value)
     return _bytes(_open(run.pictures()[method]), "PNG", compress_level=1, pnginfo=text)
 
 

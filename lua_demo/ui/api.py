@@ -44,6 +44,7 @@ from lua_demo.ui.inputs import uploaded
 from lua_demo.ui.models import states
 from lua_demo.ui.sessions import refusal
 from lua_demo.ui.share import Share, download_name
+from lua_demo.ui.viewer import View
 
 DEFAULT_METHODS = list(Request.methods)
 
@@ -132,8 +133,8 @@ class Api:
                 with contextlib.closing(self.handlers.show(job, run.stop)) as answers:
                     for status, views, timing, shared in answers:
                         answer |= {"status": asdict(status)}
-                        if isinstance(views, list):  # else there is nothing to see yet
-                            answer |= {"pictures": [pane.to_json() for pane in views], "timing": timing}
+                        if isinstance(views, View):  # else there is nothing to see yet
+                            answer |= {"pictures": [pane.to_json() for pane in views.panes], "timing": timing}
                         if isinstance(shared, Share):
                             answer |= {"run": shared.run.id, "files": export.offers(shared.run)}
                         yield dict(answer)

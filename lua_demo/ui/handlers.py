@@ -27,7 +27,7 @@ from lua_demo.ui.limits import Limits
 from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.sessions import CRASHED, Sessions, refusal
 from lua_demo.ui.share import Sharing
-from lua_demo.ui.showing import panes, summary
+from lua_demo.ui.showing import summary, view
 from lua_demo.ui.status import Status
 from lua_demo.ui.viewer import data_url
 from lua_demo.ui.zero_gpu import CutShort
@@ -104,7 +104,7 @@ class Handlers(Sessions):
                         files = self._files(keeping, results, files, source)
                         # Asked for now: a network that was downloaded for this run has its hash only since.
                         document = records.to_json(request, results, self.engine.environment(job), source)
-                        views = (panes(document, files, missing="Still to come"), timing_html(document), None)
+                        views = (view(document, files, missing="Still to come"), timing_html(document), None)
                     yield (busy, *views)
             except Stopped as error:
                 words = str(error) if isinstance(error, CutShort) else "Stopped."
@@ -119,7 +119,7 @@ class Handlers(Sessions):
                     files = self._files(keeping, results, files, source)
                 document = run.document if run else document
                 share = self.sharing.share(run) if run else None
-                views = (panes(document, files), timing_html(document), share)
+                views = (view(document, files, run=run), timing_html(document), share)
             last = ended or Status("done", f"Done. {summary(document)}")
             if results and keeping.missing:
                 last = replace(last, text=f"{last.text} The comparison is {keeping.missing}.")

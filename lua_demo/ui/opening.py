@@ -24,9 +24,8 @@ from lua_demo.ui.form import methods_for
 from lua_demo.ui.inputs import uploaded
 from lua_demo.ui.models import decoder_for
 from lua_demo.ui.share import Sharing
-from lua_demo.ui.showing import panes, summary
+from lua_demo.ui.showing import summary, view
 from lua_demo.ui.status import Status
-from lua_demo.ui.viewer import View
 
 GONE = "This comparison is no longer kept, or the link is not complete. Here is an example instead."
 EXAMPLE = "An example, computed beforehand from a {kind}. For your own, fill in the form and press Compare."
@@ -57,7 +56,7 @@ class Opening:
         return list((values | changes).values())
 
     def show(self, run: Run, status: Status, state: str = "", go: bool = True) -> list[Any]:
-        pictures = View(panes(run.document, run.pictures()), state)
+        pictures = view(run.document, run.pictures(), state, run)
         return [status, pictures, timing_html(run.document), self.sharing.share(run, go)]
 
     def link(self, visit: gr.Request) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from lua_demo.runs.store import RUN_ID, Store
 from lua_demo.schema import UserError
 from lua_demo.ui.component import Private
 from lua_demo.ui.limits import Limits, visitor_of
+from lua_demo.ui.showing import address
 
 KEPT = "Anyone with the link sees the pictures, the settings and the {source}. "
 FILE = "Anyone with the link sees the pictures, the settings and the {source}, with all that its file contains. "
@@ -61,10 +61,9 @@ class ShareRow(gr.HTML, metaclass=Private):
     def postprocess(self, value: Share | None) -> dict[str, Any] | None:  # type: ignore[override]  # gradio's is str
         if value is None:
             return None
-        space = os.environ.get("SPACE_ID")
         return {
             "run": value.run.id,
-            "base": f"https://huggingface.co/spaces/{space}" if space else "",
+            "base": address(),
             "note": value.note,
             "go": value.go,
             "files": export.offers(value.run),

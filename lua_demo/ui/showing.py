@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lua_demo.report import records
-from lua_demo.ui.viewer import Pane
+from lua_demo.report.claims import TRUTH
+from lua_demo.report.quote import quote
+from lua_demo.runs.run import Run
+from lua_demo.ui.viewer import Pane, View
 
 
 def panes(document: dict[str, Any], files: Mapping[str, Path | str], **missing: str) -> list[Pane]:
     """One pane per asked-for method, in that order. `missing` goes on to `records.captions`."""
     captions = records.captions(document, **missing)
     return [Pane(method, label, detail, files.get(method)) for method, label, detail in captions]
+
+
+def view(
+    document: dict[str, Any], files: Mapping[str, Path | str], state: str = "", run: Run | None = None, **missing: str
+) -> View:
+    """The pictures with what they are measured against and quoted with. `run` once it is stored: pictures from outside
+    can be kept with it then. `missing` as in `panes`.
+    """
+    truth = TRUTH if document["source"]["kind"] == "photo" else ""  # a native picture of a prompt is one more sample
+    words = quote(document, f"{address()}?run={run.id}" if run else "")
+    return View(panes(document, files, **missing), state, truth, words, keeps=run is not None)
+
+
+def address() -> str:
+    """Where this page is for other people, as far as it knows."""
+    space = os.environ.get("SPACE_ID")
+    return f"https://huggingface.co/spaces/{space}" if space else ""
 
 
 def summary(document: Mapping[str, Any]) -> str:

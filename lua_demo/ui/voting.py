@@ -176,7 +176,9 @@ def voting_section(store: Store, share: gr.HTML, limits: Limits) -> None:
         gr.HTML(INTRO, apply_default_css=False, elem_id="vote-intro")
         token = gr.State("")
         with gr.Column(visible=False, elem_id="vote-booth") as booth:
-            viewer = CompareViewer(label="Blind pair", pair=("a", "b"), placeholder=PLACEHOLDER, guests=False, elem_id="vote-viewer")
+            viewer = CompareViewer(
+                label="Blind pair", pair=("a", "b"), placeholder=PLACEHOLDER, guests=False, elem_id="vote-viewer"
+            )
             with gr.Row(elem_id="vote-choices") as choices:
                 buttons = {
                     "a": gr.Button("A is better", elem_id="vote-a", min_width=90),

@@ -37,9 +37,7 @@ async function computeTile(set, left, right, frame, tile) {
   set.tiles.set(name, null);
   try {
     const question = ask(tile.x / TILE + tile.y / TILE, "flip", { picture: sourceOf(left), reference: sourceOf(right), frame: size, tile });
-    const { errors, sum } = await question.answer, image = new ImageData(tile.width, tile.height);
-    errors.forEach((error, i) => image.data.set([MAGMA[3 * error], MAGMA[3 * error + 1], MAGMA[3 * error + 2], 255], 4 * i));
-    const bitmap = await createImageBitmap(image);
+    const { errors, sum } = await question.answer, bitmap = await createImageBitmap(heat(errors, tile));
     if (set === flips) set.tiles.set(name, { ...tile, errors, sum, bitmap });
     else bitmap.close();
   } catch (error) {
@@ -47,6 +45,16 @@ async function computeTile(set, left, right, frame, tile) {
   }
   set.open -= 1;
   if (set === flips) redraw();
+}
+
+function heat(errors, { width, height }) {
+  const image = new ImageData(width, height), { data } = image;
+  for (let i = 0, at = 0; i < errors.length; i += 1) {
+    for (let channel = 0; channel < 3; channel += 1, at += 1) data[at] = MAGMA[3 * errors[i] + channel];
+    data[at] = 255;
+    at += 1;
+  }
+  return image;
 }
 
 // Of the visible pixels.

@@ -27,7 +27,7 @@ function measureFrame(frame, place, size) {
   }));
   const key = JSON.stringify([crop, reference?.key, view.histogram, everyone.map((entry) => pictureOf(entry).id)]);
   if (wanted?.key === key) return;
-  wanted = { key, crop, tasks };
+  wanted = { key, crop, tasks, since: performance.now() };
   const weight = asked.reduce((sum, question) => sum + question.pixels, 0);
   if (working && weight > LIVE_PIXELS) asked.forEach(withdraw);
   if (!working) work();
@@ -36,11 +36,12 @@ function measureFrame(frame, place, size) {
 async function work() {
   working = true;
   while (measured !== wanted.key) {
-    const { key, crop, tasks } = wanted, fresh = new Map();
+    const { key, crop, tasks, since } = wanted, fresh = new Map();
     const on = await answers(tasks.filter((task) => task.on), fresh);
     if (on && wanted.key === key) {
       // What is not on show waits until the view rests; until then it has no numbers rather than old ones.
       numbers = fresh;
+      element.dataset.took = Math.round(performance.now() - since); // milliseconds from the view to its numbers
       showNumbers(crop, false);
     }
     const rest = on && wanted.key === key && await answers(tasks.filter((task) => !task.on), fresh);

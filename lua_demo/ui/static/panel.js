@@ -31,6 +31,7 @@ function showPanel() {
   ref("panel").hidden = !(wantsNumbers() || view.pins.length || view.exposure || view.loupe);
   ref("measures").hidden = !view.measure;
   ref("histograms").hidden = !view.histogram;
+  ref("pin").hidden = !view.loupe;
   ref("reference").value = referenceEntry()?.key ?? "";
 }
 
@@ -39,20 +40,20 @@ function fillPanel(crop) {
   write(ref("crop"), `Visible crop: ${crop.width} × ${crop.height} px from ${crop.x}, ${crop.y}`);
   for (const [key, { head, cells }] of rows) {
     const row = numbers.get(key) ?? {}, own = key === reference?.key;
-    write(head, entryOf(key).label + (own ? " (reference)" : ""));
+    write(head, entryOf(key).label + (own ? ", reference" : ""));
     METRICS.forEach(([name, , digits], i) => write(cells[i], own ? "·" : figure(row[name], digits)));
   }
   if (view.histogram) drawHistograms();
 }
 
-// One scale for all: the fullest bin that is not one of the two ends, where clipped pixels pile up.
+// One scale for all, which the fullest one in fifty bins exceed: a flat sky would press everything else down.
 function drawHistograms() {
   const there = [...ref("histograms").children].filter((cell) => numbers.get(cell.dataset.key)?.histogram);
   const shares = new Map(there.map((cell) => [cell, numbers.get(cell.dataset.key).histogram.map((counts) => {
     const all = counts.reduce((sum, count) => sum + count, 0);
     return Array.from(counts, (count) => count / all);
   })]));
-  const top = Math.max(1e-6, ...[...shares.values()].flat().map((channel) => Math.max(...channel.slice(1, -1))));
+  const bins = [...shares.values()].flat(2).sort((a, b) => a - b), top = Math.max(1e-6, bins[Math.floor(0.98 * bins.length)] * 1.2);
   for (const [cell, channels] of shares) drawHistogram(cell, channels, top);
 }
 

@@ -1,0 +1,56 @@
+"""A comparison in words that can be quoted: what the viewer's "Copy as Markdown" says. Plain text, not escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lua_demo.catalog.bases import BASES
+from lua_demo.report import claims
+from lua_demo.report.records import METRICS, format_metric, source_name
+from lua_demo.schema import Request
+
+
+def quote(document: Mapping[str, Any], link: str = "") -> dict[str, Any]:
+    """One sentence with source, scale, latent space, decoder, seed, device and dtype; one table.
+
+    Returns:
+        sentence; columns: names; rows: method -> a cell per column; link, as given, where there is one. Times include
+        the decode; a method that was not timed has none.
+    """
+    rows = {key: row for key, row in document["methods"].items() if row["file"] is not None}
+    names = [name for name in METRICS if any(name in (row["metrics"] or {}) for row in rows.values())]
+    return {
+        "sentence": sentence(document),
+        "columns": ["Size", "Time with decoder", *(METRICS[name][0] for name in names)],
+        "rows": {
+            key: [
+                f"{row['width']} × {row['height']}",
+                _time(row),
+                *(format_metric(name, (row["metrics"] or {}).get(name)) for name in names),
+            ]
+            for key, row in rows.items()
+        },
+        **({"link": link} if link else {}),
+    }
+
+
+def sentence(document: Mapping[str, Any]) -> str:
+    settings = document["settings"]
+    base = BASES.get(settings.get("base", Request.base))
+    kind, version = document["source"]["kind"], document["versions"].get("lua_demo", "")
+    parts = [
+        f"{kind.capitalize()} “{source_name(document)}”, {settings['scale']}×",
+        *([f"{base.space} latents"] if base else []),
+        claims.decoder(settings),
+        f"seed {settings.get('seed', Request.seed)}",
+        f"{document['device']}, {document['dtype']}",
+    ]
+    return f"{', '.join(parts)}{f' (lua_demo {version})' if version else ''}."
+
+
+def _time(row: Mapping[str, Any]) -> str:
+    if not row["stages"]:
+        return "-"
+    stages = " + ".join(f"{stage['name']} {stage['seconds']:.3f}" for stage in row["stages"])
+    return f"{row['total_seconds']:.3f} s ({stages})"

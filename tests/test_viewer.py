@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import gradio as gr
 import numpy as np
@@ -15,9 +12,9 @@ import pytest
 from conftest import picture
 from PIL import Image, ImageFilter
 from playwright.sync_api import Page, expect
+from viewing import canvas, corner, crop, one_file, settled, view
 
 from lua_demo.pictures import images
-from lua_demo.report.viewer_files import viewer_files
 from lua_demo.ui.theme import theme
 from lua_demo.ui.viewer import CompareViewer, Pane, View
 
@@ -31,12 +28,6 @@ LABELS = {
     "native": "Native (original)",
 }
 NAMES = tuple(LABELS)
-READ_CANVAS = """(canvas) => {
-    const {width, height} = canvas, bytes = canvas.getContext('2d').getImageData(0, 0, width, height).data;
-    let text = '';
-    for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
-    return [width, height, btoa(text)];
-}"""
 # Pixels of all ImageBitmaps that are open, now and at most.
 COUNT_BITMAPS = """() => {
     const make = window.createImageBitmap, close = ImageBitmap.prototype.close;
@@ -166,42 +157,6 @@ def choose(page: Page, name: str) -> None:
     page.locator(f"#show-{name.replace(' ', '-')}").click()
     expect(page.locator(".empty")).to_be_hidden(timeout=60_000)
     settled(page)
-
-
-def settled(page: Page) -> None:
-    """All pictures decoded as finely as the view needs, and painted."""
-    expect(page.locator(".stage[aria-busy=false]")).to_have_count(1, timeout=60_000)
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    expect(page.locator(".stage[aria-busy=false]")).to_have_count(1, timeout=60_000)
-
-
-def canvas(page: Page, where: str = "[data-ref=single] canvas") -> np.ndarray:
-    """H x W x 3."""
-    page.wait_for_function("canvas => canvas.width > 0", arg=page.locator(where).element_handle())  # laid out
-    settled(page)
-    width, height, data = page.locator(where).evaluate(READ_CANVAS)
-    return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)[..., :3]
-
-
-def view(page: Page) -> dict[str, str]:
-    settled(page)
-    return {
-        name: values[0] for name, values in parse_qs(page.locator("[data-view]").get_attribute("data-view")).items()
-    }
-
-
-def corner(page: Page, picture: np.ndarray, pixels: np.ndarray, zoom: int = 1) -> tuple[int, int]:
-    """Where the canvas begins in the enlarged picture, row and column."""
-    now, (height, width) = view(page), pixels.shape[:2]
-    top = -round(height / 2 - float(now["y"]) * picture.shape[0] * zoom)
-    return top, -round(width / 2 - float(now["x"]) * picture.shape[1] * zoom)
-
-
-def crop(picture: np.ndarray, page: Page, pixels: np.ndarray) -> np.ndarray:
-    """The part of a full-size picture that a canvas of this size shows at 1:1."""
-    top, left = corner(page, picture, pixels)
-    assert top >= 0 and left >= 0
-    return picture[top : top + pixels.shape[0], left : left + pixels.shape[1]]
 
 
 def test_native_pixels_at_2048_in_every_mode(open_page, arrays):
@@ -579,29 +534,10 @@ def test_a_phone_draws_from_crops(open_page, sets):
     assert page.evaluate("bitmaps.most") <= 2 * 32e6 + 5 * 1.4e6  # a new crop before the old one goes
 
 
-STANDALONE = """<!doctype html><meta charset="utf-8"><title>A comparison</title>
-<style>
-body {{ margin: 16px; background: light-dark(#fff, #191919); color-scheme: light dark; }}
-.viewer {{ {css} }}
-</style>
-<div class="viewer">{html}</div>
-<script>
-const run = new Function("element", "props", "watch", "trigger", {js});
-run(document.querySelector(".viewer"), {{ value: {value} }}, () => {{}}, () => {{}});
-</script>"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_one_file_without_gradio(open_page, folder, arrays, scheme):
-    html, css, js = viewer_files()
-    panes = [
-        {"key": name, "label": name, "detail": "", "image": {"url": f"data:image/webp;base64,{data}"}}
-        for name in ("lua", "native")
-        for data in [base64.b64encode((folder / f"{name}.webp").read_bytes()).decode()]
-    ]
-    value = json.dumps({"panes": panes, "state": "mode=blink&show=native&zoom=1"})
-    path = folder / "one_file.html"
-    path.write_text(STANDALONE.format(html=html, css=css, js=json.dumps(js), value=value), encoding="utf-8")
+    files = {name: folder / f"{name}.webp" for name in ("lua", "native")}
+    path = one_file(folder / "one_file.html", files, "mode=blink&show=native&zoom=1")
     page = open_page("", address=path.as_uri(), color_scheme=scheme)
     pixels = canvas(page)
     assert np.array_equal(pixels, crop(arrays["native"], page, pixels))

@@ -13,7 +13,8 @@ from PIL import Image
 from lua_demo.pictures import images, metrics
 from lua_demo.report.claims import TRUTH
 from lua_demo.report.records import is_guest
-from lua_demo.runs.store import Run, Store, sha256
+from lua_demo.runs.run import Run
+from lua_demo.runs.store import Store, sha256
 from lua_demo.schema import UserError
 
 MOST_GUESTS = 4

@@ -65,7 +65,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         public.offer.page = demo
         demo.limits, demo.visitors = public.limits, Visitors()  # for the middleware
         handlers.visitors = demo.visitors
-        gr.HTML(HEADER, apply_default_css=False, elem_id="header")
+        gr.HTML(HEADER, apply_default_css=False, js_on_load=static("names.js"), elem_id="header")
         with gr.Row(elem_id="layout"):
             with gr.Column(scale=0, min_width=320, elem_id="controls"):
                 form = build_form(public, on_this_machine(public, initial(store)))

@@ -81,9 +81,9 @@ function showControls(frame, place) {
   for (const bar of all(".bar")) bar.inert = !frame;
   ref("hint").hidden = !frame;
   for (const node of all("[data-for]")) node.hidden = !node.dataset.for.split(" ").includes(view.mode);
-  for (const button of all("[data-mode]")) press(button, button.dataset.mode === view.mode);
+  for (const button of all("button[data-mode]")) press(button, button.dataset.mode === view.mode);
   for (const button of all("[data-zoom]")) press(button, button.dataset.zoom === String(view.zoom));
-  for (const button of all("[data-show]")) press(button, button.dataset.show === shownKey());
+  for (const button of all("button[data-show]")) press(button, button.dataset.show === shownKey());
   const strips = frame && view.mode === "overlay" ? overlaid().map((entry) => entry.key) : [];
   for (const button of all("[data-strip]")) press(button, strips.includes(button.dataset.strip));
   for (const button of all("[data-toggle]")) press(button, view[button.dataset.toggle]);

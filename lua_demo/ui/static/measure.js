@@ -28,6 +28,7 @@ function measureFrame(frame, place, size) {
   const key = JSON.stringify([crop, reference?.key, view.histogram, everyone.map((entry) => pictureOf(entry).id)]);
   if (wanted?.key === key) return;
   wanted = { key, crop, tasks, since: performance.now() };
+  element.dataset.measured = ""; // what is shown until the answer comes is of the view before, and dimmed
   const weight = asked.reduce((sum, question) => sum + question.pixels, 0);
   if (working && weight > LIVE_PIXELS) asked.forEach(withdraw);
   if (!working) work();

@@ -71,8 +71,8 @@ function changedPins() {
 
 const pinColours = new Map(); // id of a picture -> Map(pin -> colour)
 async function fillPins() {
-  ref("pinned").hidden = !view.pins.length;
-  if (!view.pins.length) return;
+  ref("pinned").hidden = !view.pins.length || !largest();
+  if (ref("pinned").hidden) return;
   const there = entries.filter(loaded), base = against(), pins = view.pins;
   const lines = pins.map(([x, y], i) => pinLine(i, { x, y }, there));
   ref("pins").replaceChildren(tableHead(["Pin", "At px", ...there.map((entry) => entry.label), "Take away"]), withChildren(make("tbody"), lines));

@@ -15,11 +15,12 @@ from conftest import picture
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from lua_demo.pictures import images
+from lua_demo.pictures import images, metrics
 from lua_demo.pictures.latents import load_latent, save_latent
 from lua_demo.report import records
 from lua_demo.runs import export
 from lua_demo.runs.export import BAND, MARGIN
+from lua_demo.runs.pins import colour, read_pins
 from lua_demo.runs.provenance import read_png
 from lua_demo.runs.store import Run, Store, read_run
 from lua_demo.schema import BaseLatent, Environment, Request, Result, Span, UserError
@@ -86,7 +87,7 @@ def test_html_is_one_file_and_text_stays_text(run):
     for tag, attributes in page.found:
         assert not {name for name in attributes if name in ("src", "href") or name.startswith("on")}, tag
     assert "http://" not in content.replace("http://www.w3.org/2000/svg", "") and "https://" not in content
-    assert "@import" not in content and "url(" not in content
+    assert "@import" not in content and "url(" not in content.replace("url(#", "")  # its own filter
     data = json.loads(page.scripts[0])
     assert [pane["key"] for pane in data["panes"]] == ["base", "lua", "swinir", "native", "bicubic"]
     assert data["panes"][1]["label"] == f"lua {HOSTILE}" and data["panes"][3]["detail"] == f"Left out: {HOSTILE}"
@@ -99,7 +100,7 @@ def test_html_is_one_file_and_text_stays_text(run):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_html_opens_from_disk_without_network(run, tmp_path, arrays, scheme):
     file = tmp_path / "comparison.html"
-    file.write_bytes(export.html(run, "mode=slider&left=swinir&right=lua&zoom=1&split=1"))
+    file.write_bytes(export.html(run, "mode=slider&left=swinir&right=lua&zoom=1&split=1&pins=0.5_0.5"))
     problems, requested = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
@@ -119,6 +120,15 @@ def test_html_opens_from_disk_without_network(run, tmp_path, arrays, scheme):
         page.get_by_role("button", name="Grid").click()
         expect(page.locator("#viewer .grid .pane canvas")).to_have_count(3)
         expect(page.locator(".timing table tbody tr")).to_have_count(3)
+        page.locator("#viewer .stage").press("n")  # in a worker, which the page's policy has to allow
+        page.get_by_label("Reference").select_option("lua")
+        measured = page.locator("#viewer [data-ref=numbers] tbody tr").nth(2).locator("td").first
+        expect(measured).to_have_text(f"{metrics.psnr(arrays['swinir'], arrays['lua']):.2f}")
+        page.set_input_files("#viewer [data-ref=file]", tmp_path / "a photo &copy; <b>.png")
+        expect(page.locator("#viewer .grid .pane canvas")).to_have_count(4)
+        expect(page.locator("#viewer [data-ref=pins] .colour span").nth(1)).to_have_text(
+            " ".join(map(str, arrays["lua"][HEIGHT // 2, WIDTH // 2]))
+        )
         ink = page.locator("h1").evaluate("e => getComputedStyle(e).color.match(/[0-9]+/g).slice(0, 3).map(Number)")
         assert (min(ink) > 200) == (scheme == "dark")
         browser.close()
@@ -137,6 +147,24 @@ def test_strip_shows_the_same_part_of_each_pixel_by_pixel(run, arrays):
         label = sheet[:BAND, x : x + side]
         assert label.min() < 100, "something is written above each"
     assert sheet[BAND + side :].min() < 150, "and below all"
+
+
+def test_strip_has_the_pins(run, arrays):
+    side, pins = 40, read_pins("0.25_0.9~0.9_0.1")
+    plain = np.asarray(Image.open(io.BytesIO(export.strip(run, (0.25, 0.9), side))).convert("RGB"))
+    sheet = np.asarray(Image.open(io.BytesIO(export.strip(run, (0.25, 0.9), side, pins))).convert("RGB"))
+    assert sheet.shape[0] == plain.shape[0] + 2 * export.PIN_LINE
+    part, marked = (picture[BAND : BAND + side, MARGIN : MARGIN + side].astype(int) for picture in (plain, sheet))
+    changed = np.argwhere((part != marked).any(-1))
+    assert len(changed) and changed.max() < side, "the one inside is marked"
+    assert not np.array_equal(part, marked)
+    assert colour(Image.fromarray(arrays["lua"]), pins[0]) == tuple(arrays["lua"][int(0.9 * HEIGHT), WIDTH // 4])
+    assert export.make(run, "strip.png", "pins=0.25_0.9") != export.make(run, "strip.png", "pins=0.25_7")
+
+
+@pytest.mark.parametrize("text", ["", "1", "0.5_0.5_0.5", "0.5_x", "2_0.5", "nan_0.5", "~".join(["0.5_0.5"] * 9)])
+def test_pins_that_are_none_are_left_out(text):
+    assert read_pins(text) == []
 
 
 def test_blink_is_lossless_and_names_what_it_shows(run, arrays):

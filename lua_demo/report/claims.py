@@ -26,6 +26,14 @@ NO_TRUTH = {
 }
 
 
+def truth(document: Mapping[str, Any]) -> str:
+    """The method that the others are measured against: the photo itself. Empty where there is none: what was sampled
+    large from a prompt is one more sample, not an original.
+    """
+    row = document["methods"].get(TRUTH)
+    return TRUTH if document["source"]["kind"] == "photo" and row and row["file"] is not None else ""
+
+
 def headline(document: Mapping[str, Any]) -> tuple[str, str] | None:
     """(claim, where it holds): time and quality of LUA's path, of the pixel upscaler of the same architecture, and of
     the best pixel upscaler on show, so that no claim rests on a slow rival; of native, where that was sampled.

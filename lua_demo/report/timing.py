@@ -12,6 +12,7 @@ from typing import Any
 from lua_demo.report import claims
 from lua_demo.report.html import render
 from lua_demo.report.measures import DISAGREE, METRICS, NO_LPIPS, format_metric
+from lua_demo.report.records import is_guest
 from lua_demo.report.scatter import dots_of, scatter
 from lua_demo.schema import Span
 
@@ -85,7 +86,11 @@ def timing_html(document: Mapping[str, Any], maps: bool = True) -> str:
     rows = document["methods"]
     if not rows:
         return ""
-    ran = {key: {**row, "spans": merge(row)} for key, row in rows.items() if row["file"] is not None}
+    ran = {
+        key: {**row, "spans": merge(row), "guest": is_guest(row)}
+        for key, row in rows.items()
+        if row["file"] is not None
+    }
     shown = list(ran.values())
     longest = max((row["total_seconds"] for row in shown), default=0.0) or 1.0
     return render(

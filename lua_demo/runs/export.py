@@ -9,7 +9,7 @@ import io
 import json
 import unicodedata
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -19,15 +19,17 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.report import records
+from lua_demo.report import claims, records
 from lua_demo.report.html import render
+from lua_demo.report.quote import quote
 from lua_demo.report.timing import timing_html
 from lua_demo.report.viewer_files import static, viewer_files
+from lua_demo.runs.pins import Pin, colour, draw_pin, read_pins
 from lua_demo.runs.run import SOURCE_KEYS, Run
 from lua_demo.schema import Request, UserError
 
 PAPER, INK, QUIET = "#ffffff", "#1c1c1c", "#5c5c5c"
-BAND, TEXT, SMALL, MARGIN = 56, 20, 15, 12  # of the labels, px
+BAND, TEXT, SMALL, MARGIN, PIN_LINE = 56, 20, 15, 12, 20  # of the labels, px
 STRIP_SIDE = 512
 BLINK_MS = 700
 BLINK_SIDE = 2048
@@ -61,7 +63,7 @@ def make(run: Run, name: str, state: str = "") -> bytes:
     if name == "comparison.html":
         return html(run, state)
     if name == "strip.png":
-        return strip(run, (_number(view.get("x")), _number(view.get("y"))))
+        return strip(run, (_number(view.get("x")), _number(view.get("y"))), pins=read_pins(view.get("pins", "")))
     if name == "blink.webp":
         pictures, pair = list(run.pictures()), [view.get("left"), view.get("right")]
         chosen = [key for key in dict.fromkeys([*pair, *records.PAIR, *pictures]) if key in pictures]
@@ -100,7 +102,8 @@ def html(run: Run, state: str = "") -> bytes:
     ]
     markup, style, code = viewer_files()
     # In JSON inside a script element only "<" can end anything.
-    data = json.dumps({"panes": panes, "state": state, "pair": list(records.PAIR)}).replace("<", "\\u003c")
+    value = {"panes": panes, "state": state, "pair": list(records.PAIR), "truth": claims.truth(document)}
+    data = json.dumps({**value, "quote": quote(document)}).replace("<", "\\u003c")
     script = Template(static("export.js")).substitute(viewer=code)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = render(
@@ -118,12 +121,15 @@ def html(run: Run, state: str = "") -> bytes:
     return page.encode()
 
 
-def strip(run: Run, centre: tuple[float, float] = (0.5, 0.5), side: int = STRIP_SIDE) -> bytes:
+def strip(
+    run: Run, centre: tuple[float, float] = (0.5, 0.5), side: int = STRIP_SIDE, pins: Sequence[Pin] = ()
+) -> bytes:
     """A PNG with the same crop of every picture, side by side at the target size, pixel by pixel, with labels.
 
     Args:
         centre: (x, y) of the crop in [0, 1].
         side: most pixels of a crop on each axis.
+        pins: spots of the whole picture; marked where they are in the crop, their colours below each crop.
     Raises:
         UserError: a run without pictures.
     """
@@ -135,16 +141,24 @@ def strip(run: Run, centre: tuple[float, float] = (0.5, 0.5), side: int = STRIP_
         for middle, full, part in zip(centre, size, crop, strict=True)
     )
     shown = [entry for entry in records.captions(run.document) if entry[0] in pictures]
-    sheet = Image.new("RGB", (len(shown) * (crop[0] + MARGIN) + MARGIN, crop[1] + BAND + BAND // 2 + MARGIN), PAPER)
+    listing = len(pins) * PIN_LINE
+    height = crop[1] + BAND + BAND // 2 + MARGIN + listing
+    sheet = Image.new("RGB", (len(shown) * (crop[0] + MARGIN) + MARGIN, height), PAPER)
     pen = ImageDraw.Draw(sheet)
     for index, (method, label, detail) in enumerate(shown):
         x = MARGIN + index * (crop[0] + MARGIN)
         sheet.paste(_at(pictures[method], size).crop((left, top, left + crop[0], top + crop[1])), (x, BAND))
         _write(pen, (x, 6), label, TEXT, INK, crop[0])
         _write(pen, (x, 31), detail, SMALL, QUIET, crop[0])
+        for number, pin in enumerate(pins, 1):
+            at = pin[0] * size[0] - left, pin[1] * size[1] - top
+            if all(0 <= value < part for value, part in zip(at, crop, strict=True)):
+                draw_pin(pen, (x + at[0], BAND + at[1]), number)
+            words = f"{number}: {' '.join(map(str, colour(pictures[method], pin)))}"
+            _write(pen, (x, BAND + crop[1] + 6 + (number - 1) * PIN_LINE), words, SMALL, INK, crop[0])
     where = f"{crop[0]} × {crop[1]} px of {size[0]} × {size[1]}, pixel by pixel, from {left}, {top}"
     line = f"{_summary(run.document)} · {where} · {run.document['device']}"
-    _write(pen, (MARGIN, BAND + crop[1] + 8), line, SMALL, QUIET, sheet.width - 2 * MARGIN)
+    _write(pen, (MARGIN, BAND + crop[1] + 8 + listing), line, SMALL, QUIET, sheet.width - 2 * MARGIN)
     return _bytes(sheet, "PNG", optimize=True)
 
 

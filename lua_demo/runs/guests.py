@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from lua_demo.pictures import images, metrics
-from lua_demo.report.claims import TRUTH
+from lua_demo.report import claims
 from lua_demo.report.records import is_guest
 from lua_demo.runs.run import Run
 from lua_demo.runs.store import Store, sha256
@@ -98,7 +98,7 @@ def _row(name: str, path: Path, image: np.ndarray, note: str, truth: np.ndarray 
 
 def _truth(run: Run) -> np.ndarray | None:
     """The original of a photo; None where there is none of that size."""
-    path = run.pictures().get(TRUTH) if run.document["source"]["kind"] == "photo" else None
+    path = run.pictures().get(claims.truth(run.document))
     if path is None:
         return None
     with Image.open(path) as picture:

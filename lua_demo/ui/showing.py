@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lua_demo.report import records
-from lua_demo.report.claims import TRUTH
+from lua_demo.report import claims, records
 from lua_demo.report.quote import quote
 from lua_demo.runs.run import Run
 from lua_demo.ui.viewer import Pane, View
@@ -26,9 +25,8 @@ def view(
     """The pictures with what they are measured against and quoted with. `run` once it is stored: pictures from outside
     can be kept with it then. `missing` as in `panes`.
     """
-    truth = TRUTH if document["source"]["kind"] == "photo" else ""  # a native picture of a prompt is one more sample
     words = quote(document, f"{address()}?run={run.id}" if run else "")
-    return View(panes(document, files, **missing), state, truth, words, keeps=run is not None)
+    return View(panes(document, files, **missing), state, claims.truth(document), words, keeps=run is not None)
 
 
 def address() -> str:

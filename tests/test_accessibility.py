@@ -19,6 +19,8 @@ pytestmark = [
     pytest.mark.skipif(not AXE.is_file(), reason=f"no {AXE}; `npm pack axe-core` unpacked there runs these tests"),
 ]
 RUN = """async () => {
+    const ends = document.getAnimations().filter((one) => one.effect.getTiming().iterations !== Infinity);
+    await Promise.allSettled(ends.map((one) => one.finished)); // colours between two states are neither's
     const { violations } = await axe.run(document, { resultTypes: ["violations"] });
     return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
         .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(" AND ")}`);
@@ -31,10 +33,11 @@ def page_store(tmp_path_factory) -> Store:
     return Store(tmp_path_factory.mktemp("results") / "store")
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture(params=[("light", 1280), ("dark", 1280), ("light", 390)], ids=["light", "dark", "phone"])
 def checked(request, open_page) -> tuple[Page, Callable[[str], None]]:
     """The page with a result, and a check of what it shows."""
-    page = open_page(1280, 900, request.param)
+    theme, width = request.param
+    page = open_page(width, 900, theme)
     expect(page.locator("#viewer .empty")).to_be_hidden(timeout=60_000)
     page.add_script_tag(content=AXE.read_text("utf-8"))
 
@@ -85,3 +88,7 @@ def test_the_form_and_what_is_below(checked):
     check("a vote")
     page.locator("#batch > button, #batch button.label-wrap").first.click()
     check("batch")
+    page.locator("#source").get_by_text("Latent file", exact=True).click()
+    page.click("#compare")
+    expect(page.locator("#status .line")).to_have_attribute("data-state", "error")
+    check("an error")

@@ -77,16 +77,20 @@ function fillControls() {
   }
 }
 
+// Of the template, so found once: this runs in every frame.
+const bars = all(".bar"), ofModes = all("[data-for]");
+const buttons = { mode: all("button[data-mode]"), zoom: all("button[data-zoom]"), toggle: all("button[data-toggle]") };
+
 function showControls(frame, place) {
-  for (const bar of all(".bar")) bar.inert = !frame;
+  for (const bar of bars) bar.inert = !frame;
   ref("hint").hidden = !frame;
-  for (const node of all("[data-for]")) node.hidden = !node.dataset.for.split(" ").includes(view.mode);
-  for (const button of all("button[data-mode]")) press(button, button.dataset.mode === view.mode);
-  for (const button of all("[data-zoom]")) press(button, button.dataset.zoom === String(view.zoom));
-  for (const button of all("button[data-show]")) press(button, button.dataset.show === shownKey());
+  for (const node of ofModes) node.hidden = !node.dataset.for.split(" ").includes(view.mode);
+  for (const button of buttons.mode) press(button, button.dataset.mode === view.mode);
+  for (const button of buttons.zoom) press(button, button.dataset.zoom === String(view.zoom));
+  for (const button of buttons.toggle) press(button, view[button.dataset.toggle]);
+  if (view.mode === "blink") for (const button of ref("picks").children) press(button, button.dataset.show === shownKey());
   const strips = frame && view.mode === "overlay" ? overlaid().map((entry) => entry.key) : [];
-  for (const button of all("[data-strip]")) press(button, strips.includes(button.dataset.strip));
-  for (const button of all("[data-toggle]")) press(button, view[button.dataset.toggle]);
+  if (strips.length) for (const button of ref("strips").children) press(button, strips.includes(button.dataset.strip));
   press(ref("auto"), timer);
   press(ref("flip"), held);
   ref("gain").value = view.gain;

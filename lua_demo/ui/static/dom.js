@@ -2,10 +2,16 @@
 // viewer.html), `props` and `watch`. Gradio calls it when the component is mounted; a page without Gradio can do the same.
 // `props.value` is {panes: [{key, label, detail, image: {url} | null}], pair: [left, right], state}; `watch("value", f)` calls f
 // whenever it has changed. Text reaches the page through textContent only.
-const ref = (name) => element.querySelector(`[data-ref="${name}"]`);
+const refs = new Map(); // what has a data-ref is never replaced
+function ref(name) {
+  if (!refs.has(name)) refs.set(name, element.querySelector(`[data-ref="${name}"]`));
+  return refs.get(name);
+}
 const all = (selector) => [...element.querySelectorAll(selector)];
 const make = (tag, className = "") => Object.assign(document.createElement(tag), { className });
-const press = (button, pressed) => button.setAttribute("aria-pressed", Boolean(pressed));
+const press = (button, pressed) => {
+  if (button.getAttribute("aria-pressed") !== String(Boolean(pressed))) button.setAttribute("aria-pressed", Boolean(pressed));
+};
 function withChildren(node, children) {
   node.append(...children);
   return node;

@@ -16,9 +16,12 @@ function setGain(gain) {
   redraw();
 }
 
+let exposed = null; // what is shown
 function showExposure() {
+  const on = view.exposure && view.mode !== "difference", now = `${view.exposure} ${Boolean(on)}`;
+  if (exposed === now) return;
+  exposed = now;
   for (const part of ref("filter").querySelectorAll("feFuncR, feFuncG, feFuncB")) part.setAttribute("slope", 2 ** view.exposure);
-  const on = view.exposure && view.mode !== "difference";
   element.style.setProperty("--exposure", on ? `url(#${exposureName})` : "none");
   ref("exposure").value = view.exposure;
   write(ref("stops"), stopsText());

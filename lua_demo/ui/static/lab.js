@@ -1,5 +1,5 @@
 // Questions to the workers of lab/, which hold pictures of their own and compute beside the page. LAB_SOURCE is their script.
-const LANES_OF_LAB = Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1)); // one core is left to the page
+const LANES_OF_LAB = Math.max(2, Math.min(4, (navigator.hardwareConcurrency || 2) - 1)); // one core is left to the page, if there are three
 const KEPT_PIXELS = BUDGET / 2 / LANES_OF_LAB;
 const lanes = [], unanswered = new Map(); // id -> {done, failed}
 let questions = 0;

@@ -99,7 +99,10 @@ function pinLine(index, pin, there) {
   return line;
 }
 
+let pinned = false; // there are marks
 function placePins(place) {
+  if (!view.pins.length && !pinned) return;
+  pinned = view.pins.length > 0;
   for (const pane of activePanes()) {
     const marks = [...pane.querySelectorAll(".pin")];
     while (marks.length > view.pins.length) marks.pop().remove();

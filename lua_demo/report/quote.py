@@ -7,7 +7,8 @@ from typing import Any
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.report import claims
-from lua_demo.report.records import METRICS, format_metric, source_name
+from lua_demo.report.measures import METRICS, format_metric
+from lua_demo.report.records import source_name
 from lua_demo.schema import Request
 
 
@@ -22,7 +23,7 @@ def quote(document: Mapping[str, Any], link: str = "") -> dict[str, Any]:
     names = [name for name in METRICS if any(name in (row["metrics"] or {}) for row in rows.values())]
     return {
         "sentence": sentence(document),
-        "columns": ["Size", "Time with decoder", *(METRICS[name][0] for name in names)],
+        "columns": ["Size", "Time with decoder", *(METRICS[name].head for name in names)],
         "rows": {
             key: [
                 f"{row['width']} × {row['height']}",

@@ -20,8 +20,8 @@ from lua_demo.ui.batch_section import batch_section
 from lua_demo.ui.drop import PageDrop
 from lua_demo.ui.form import TELL_BASE, build_form
 from lua_demo.ui.gate import HostGuard, UploadGuard, limit_places
+from lua_demo.ui.guests import Guests
 from lua_demo.ui.handlers import Handlers
-from lua_demo.ui.keeping import Keeping
 from lua_demo.ui.models import on_this_machine
 from lua_demo.ui.opening import EMPTY, Opening, initial
 from lua_demo.ui.public import PublicEngine
@@ -89,7 +89,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         demo.load(opening.link, None, [*views, *controls], queue=False, **quiet)
         demo.load(None, form.controls["base"], None, js=TELL_BASE, **quiet)
         demo.load(metrics.prepare, None, None, queue=False, **quiet)  # while the visitor is reading
-        viewer.upload(Keeping(store, opening).keep, share, views, queue=False, **quiet)
+        viewer.upload(Guests(store, opening).keep, share, views, queue=False, **quiet)
         photo = form.controls["image"]
         photo.upload(opening.chosen, [photo, share], [status, *controls], queue=False, **quiet)
         drop.upload(opening.dropped, [share, form.controls["methods"]], [status, *controls], queue=False, **quiet)

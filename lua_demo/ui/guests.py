@@ -19,7 +19,7 @@ KEPT = "Kept: the link below opens the comparison with {names}."
 BROKEN = "what was to be kept has the wrong form; load the page again"
 
 
-class Keeping:
+class Guests:
     """The handler of the viewer's `upload` event; the outputs are (status, viewer, timing, share)."""
 
     def __init__(self, store: Store, opening: Opening):

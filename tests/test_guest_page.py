@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from lua_demo.pictures import metrics
 from lua_demo.runs.store import Store
-from lua_demo.ui.keeping import Keeping
+from lua_demo.ui.guests import Guests
 from lua_demo.ui.opening import Opening
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
@@ -62,6 +62,6 @@ class Event:
     "files", [None, "x", ["x"], [{}], [{"name": "x.png"}], [{"name": "x.png", "path": "/etc/passwd"}]]
 )
 def test_what_no_viewer_sends_is_refused(page_store, files):
-    keeping = Keeping(page_store, Opening(page_store, ()))
+    guests = Guests(page_store, Opening(page_store, ()))
     with pytest.raises(gr.Error, match=r"wrong form|not an uploaded file"):
-        keeping.keep(Event(files=files), {"run": "mountain-lake-x2"})
+        guests.keep(Event(files=files), {"run": "mountain-lake-x2"})

@@ -28,7 +28,7 @@ def page_store(tmp_path_factory) -> Store:
 def test_a_guest_is_kept_behind_a_new_link(open_page, page_store, tmp_path, url):
     page = open_page()
     expect(page.locator("#viewer .empty")).to_be_hidden(timeout=60_000)
-    native = np.asarray(Image.open(page_store.open("mountain-lake-x2").pictures()["native"]).convert("RGB"))
+    native = np.asarray(Image.open(page_store.open(page_store.pinned_names()[0]).pictures()["native"]).convert("RGB"))
     own = (native.astype(int) - 5).clip(0, 255).astype("uint8")
     Image.fromarray(own).save(tmp_path / HOSTILE)
     page.set_input_files("#viewer [data-ref=file]", tmp_path / HOSTILE)
@@ -64,4 +64,4 @@ class Event:
 def test_what_no_viewer_sends_is_refused(page_store, files):
     guests = Guests(page_store, Opening(page_store, ()))
     with pytest.raises(gr.Error, match=r"wrong form|not an uploaded file"):
-        guests.keep(Event(files=files), {"run": "mountain-lake-x2"})
+        guests.keep(Event(files=files), {"run": page_store.pinned_names()[0]})

@@ -27,11 +27,12 @@ NO_TRUTH = {
 
 
 def truth(document: Mapping[str, Any]) -> str:
-    """The method that the others are measured against: the photo itself. Empty where there is none: what was sampled
-    large from a prompt is one more sample, not an original.
+    """The method that the others are measured against: the photo itself, or a scene that was rendered large. Empty
+    where there is none: what was sampled large from a prompt is one more sample, not an original.
     """
     row = document["methods"].get(TRUTH)
-    return TRUTH if document["source"]["kind"] == "photo" and row and row["file"] is not None else ""
+    method = methods_of(document["source"]["kind"], document["settings"].get("base", "")).get(TRUTH)
+    return TRUTH if method and method.is_truth and row and row["file"] is not None else ""
 
 
 def headline(document: Mapping[str, Any]) -> tuple[str, str] | None:

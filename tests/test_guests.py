@@ -72,9 +72,9 @@ def test_another_size_is_resampled_with_a_note_and_another_aspect_refused(store,
     assert (row["width"], row["height"]) == (width, height) and row["metrics"]["psnr"] > 28
     assert f"resampled from {width * 2} × {height * 2} px (Lanczos)" in row["notes"]
     before = {path.name for path in store.folder.iterdir()}
-    square = saved(tmp_path / "square.png", native[:300, :300])
-    with pytest.raises(UserError, match=f"square has 300 × 300 px, another aspect than the {width} × {height} px here"):
-        with_guests(store, run, [("square.png", square)])
+    tall = saved(tmp_path / "tall.png", native[:300, :200])
+    with pytest.raises(UserError, match=f"tall has 200 × 300 px, another aspect than the {width} × {height} px here"):
+        with_guests(store, run, [("tall.png", tall)])
     (tmp_path / "text.png").write_text("nothing")
     with pytest.raises(UserError, match="not a readable image"):
         with_guests(store, run, [("text.png", tmp_path / "text.png")])

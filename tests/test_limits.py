@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from lua_demo.schema import UserError
+from lua_demo.schema import Request, UserError
 from lua_demo.ui import limits as limits_module
 from lua_demo.ui.limits import LIMITS, Limits, address_of, setting, to_markdown, visitor_of
+from lua_demo.ui.public import PublicEngine
 
 
 def public(**environment: str) -> Limits:
@@ -76,3 +77,14 @@ def test_who_a_visitor_is(forwarded, peer, expected):
 
 def test_nobody_is_a_visitor_too():
     assert visitor_of(None) == ""
+
+
+def test_a_public_page_takes_no_base_and_no_photo_beyond_its_limits(engine, photo, monkeypatch):
+    monkeypatch.setenv("LUA_DEMO_MAX_SIZE", "64")
+    monkeypatch.setenv("LUA_DEMO_MAX_MEGAPIXELS", "0.02")
+    page = PublicEngine(engine)
+    with pytest.raises(UserError, match=r"at most 64 pixels for the longest side .*LUA_DEMO_MAX_SIZE"):
+        page.compare(Request(str(photo(64, 48)), size=65))
+    with pytest.raises(UserError, match=r"at most 0\.02 megapixels in one photo"):
+        page.compare(Request(str(photo(200, 110)), size=64))
+    assert page.compare(Request(str(photo(160, 120)), size=64))

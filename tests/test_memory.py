@@ -16,6 +16,7 @@ from tiny_bases import KL
 
 from lua_demo.catalog import cost
 from lua_demo.catalog.bases import BASES
+from lua_demo.commands.doctor import base_state
 from lua_demo.engine import Engine
 from lua_demo.machine import memory
 from lua_demo.machine.memory import (
@@ -315,3 +316,14 @@ def test_a_container_has_less_than_the_machine(monkeypatch, tmp_path):
     assert memory.available_bytes() > GIB // 4
     (tmp_path / "memory.max").write_text("4000000\n")
     assert memory.available_bytes() == memory.free_bytes(torch.device("cpu")) == 1_500_000
+
+
+def test_a_model_that_is_there_can_run_there(engine, monkeypatch):  # noqa: F811
+    """What it holds, or another that would give way, counts as free; asking moves nothing."""
+    results(engine, asked("sdxl", methods=("base",)))
+    model = engine.models.bases["sdxl"]
+    monkeypatch.setattr(memory, "free_bytes", lambda device: round(model.need((1024, 1024)).working * 1.2))
+    monkeypatch.setattr(memory, "host_bytes", lambda device: None)
+    assert base_state("sdxl", engine.models).runs and model.plan is RESIDENT
+    assert engine.models.peek("flux1-dev")[1][0] == model.held()[0] > 0
+    assert "flux1-dev" not in engine.models.bases and engine.models.peek("sdxl") == (model, (0, 0))

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
+import gradio as gr
 import pytest
 import spaces
 import torch
@@ -29,7 +30,17 @@ from lua_demo.request.job import resolve
 from lua_demo.schema import Environment, Progress, Request, Result, Stopped, UserError
 from lua_demo.ui import models
 from lua_demo.ui.offer import Offer
-from lua_demo.ui.zero_gpu import LONGEST_S, PLACED, SHORTEST_S, ZeroGpuEngine, duration, to_place
+from lua_demo.ui.zero_gpu import (
+    ABORTED,
+    LONGEST_S,
+    PLACED,
+    SHORTEST_S,
+    WORKER,
+    CutShort,
+    ZeroGpuEngine,
+    duration,
+    to_place,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -279,6 +290,28 @@ def test_off_zero_gpu_it_is_the_engine(zero, engine, photo):
     stop.set()
     with pytest.raises(Stopped):
         list(zero.compare(request, stop))
+
+
+@pytest.mark.parametrize(
+    ("title", "message", "expected", "words"),
+    [
+        (WORKER, ABORTED, CutShort, "The GPU was taken away"),
+        (WORKER, "KeyError", RuntimeError, "ended with KeyError"),
+        ("ZeroGPU quota exceeded", "try tomorrow", CutShort, "quota exceeded"),
+    ],
+)
+def test_only_what_takes_the_gpu_away_reads_so(zero, photo, monkeypatch, title, message, expected, words):
+    """An error of the program comes across as its name only, under the same title as a GPU that was taken away."""
+
+    def lent(request):
+        yield from zero._events(request)
+        raise gr.Error(message, title=title)
+
+    monkeypatch.setattr(zero, "_lent", lent)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    with pytest.raises(RuntimeError, match=words) as caught:
+        list(zero.compare(Request(str(photo(64, 48)), 2, 64, ("base",))))
+    assert type(caught.value) is expected
 
 
 def test_the_duration_follows_the_work():

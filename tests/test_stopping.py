@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import gradio as gr
+import httpx
 import pytest
 import torch
 from conftest import engine_of_the_app, network_of, served
@@ -131,6 +132,30 @@ def test_a_place_in_the_queue_is_given_up_with_its_client(slow, slow_page, photo
     third.request("GET", f"/gradio_api/call/v2/upscale/{event}")
     with contextlib.closing(third), contextlib.closing(third.getresponse()) as answer:
         assert b"complete" in answer.read()
+
+
+def test_one_visitor_has_few_places_in_the_queue(slow, photo, tmp_path, monkeypatch):
+    engine, runs = slow
+    monkeypatch.setenv("LUA_DEMO_MAX_PLACES", "2")
+    with served(engine, tmp_path / "cache", Store(tmp_path / "store", pinned=None)) as url:
+        one, other = (Client(url, verbose=False, download_files=False) for _ in range(2))
+        asked = {"size": 64, "method": "swinir", "api_name": "/upscale"}
+        jobs = [one.submit(image=handle_file(photo(64, 48)), **asked)]
+        assert runs.wait(60)
+        jobs += [one.submit(image=handle_file(photo(64, 48)), **asked)]
+        while jobs[1].status().rank is None:
+            time.sleep(0.1)
+        with pytest.raises(Exception, match=r"400|at most 2 comparisons"):
+            one.submit(image=handle_file(photo(64, 48)), **asked).result(30)
+        jobs.append(other.submit(image=handle_file(photo(64, 48)), **asked))
+        while jobs[2].status().rank is None:
+            assert not jobs[2].done(), "another visitor has places of their own"
+            time.sleep(0.1)
+        jobs[2].cancel()
+        # gradio cancels whatever runs of the same function for the same session, and answers once that has ended.
+        with contextlib.suppress(httpx.TimeoutException):
+            jobs[1].cancel()
+    assert free(engine)
 
 
 @pytest.mark.parametrize("way", ["stop", "leave"])

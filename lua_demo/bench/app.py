@@ -73,8 +73,8 @@ def measure(device: str = "auto", dtype: str = "auto", scale: int = 2) -> App:
             with torch.inference_mode(), _autocast(engine):
                 direct = interleaved(work, 1, engine.device, warm_up=0)
             for key, timing in direct.items():
-                measured.setdefault(key, []).extend(timing.samples)
-    pairs = [Stage(*key, median(reported[key]), median(measured[key])) for key in measured]
+                measured.setdefault(key, []).extend(timing.samples)  # type: ignore[arg-type]  # keyed as `work` is
+    pairs = [Stage(key[0], key[1], median(reported[key]), median(measured[key])) for key in measured]
     return App([pair for pair in pairs if pair.bench >= SHORTEST], arrivals, peak)
 
 

@@ -36,14 +36,15 @@ def t5_tokenizer() -> Any:
     import transformers  # noqa: PLC0415
 
     pieces = [(piece, -float(i)) for i, piece in enumerate(["<pad>", "</s>", "<unk>", "▁", *LETTERS])]
-    return transformers.T5TokenizerFast(pieces, extra_ids=0)
+    return transformers.T5TokenizerFast(pieces, extra_ids=0)  # type: ignore[attr-defined]  # loaded on first use
 
 
 def chat_tokenizer() -> Any:
     import transformers  # noqa: PLC0415
 
     words = ["<|endoftext|>", "Ġ", ".", *LETTERS, *map(str.upper, LETTERS)]
-    made = transformers.Qwen2TokenizerFast({word: i for i, word in enumerate(words)}, merges=[])
+    kind = transformers.Qwen2TokenizerFast  # type: ignore[attr-defined]  # loaded on first use
+    made = kind({word: i for i, word in enumerate(words)}, merges=[])
     made.chat_template = CHAT
     return made
 
@@ -72,6 +73,7 @@ class Part:
         return kind(kind.config_class(**self.config))
 
 
+Components = dict[str, Part | str | bool]
 TOKENIZERS: dict[str, Callable[[], Any]] = {"clip": clip_tokenizer, "t5": t5_tokenizer, "chat": chat_tokenizer}
 
 # Ids that our tokenizers give, where a network looks for them.
@@ -128,14 +130,14 @@ def sd3_transformer(layers: int, positions: int, dual: int = 0) -> Part:
     ))  # fmt: skip
 
 
-SD15 = {
+SD15: Components = {
     "vae": kl(4, 0.18215),
     "text_encoder": Part("CLIPTextModel", CLIP_L),
     "tokenizer": "clip",
     "unet": Part("UNet2DConditionModel", dict(sample_size=64, cross_attention_dim=768)),
     "scheduler": EULER,
 }
-SDXL = {
+SDXL: Components = {
     "vae": kl(4, 0.13025),
     "text_encoder": Part("CLIPTextModel", CLIP_L),
     "text_encoder_2": Part("CLIPTextModelWithProjection", CLIP_G),
@@ -144,7 +146,7 @@ SDXL = {
     "unet": SDXL_UNET,
     "scheduler": EULER,
 }
-SD3 = {
+SD3: Components = {
     "scheduler": SHIFTED,
     "vae": kl(16, 1.5305, 0.0609),
     "text_encoder": Part("CLIPTextModelWithProjection", CLIP_L),
@@ -154,7 +156,7 @@ SD3 = {
     "text_encoder_3": T5_XXL,
     "tokenizer_3": "t5",
 }
-FLUX1 = {
+FLUX1: Components = {
     "scheduler": SHIFTED_BY_SIZE,
     "vae": kl(16, 0.3611, 0.1159),
     "text_encoder": Part("CLIPTextModel", CLIP_L),
@@ -163,15 +165,15 @@ FLUX1 = {
     "tokenizer_2": "t5",
 }
 FLUX1_DEV = {**FLUX1, "transformer": Part("FluxTransformer2DModel", dict(guidance_embeds=True))}
-Z_IMAGE = {
+Z_IMAGE: Components = {
     "vae": kl(16, 0.3611, 0.1159),
     "text_encoder": QWEN3_4B,
     "tokenizer": "chat",
     "transformer": Part("ZImageTransformer2DModel"),
 }
-FLUX2 = {"scheduler": SHIFTED_BY_SIZE, "vae": Part("AutoencoderKLFlux2"), "tokenizer": "chat"}
+FLUX2: Components = {"scheduler": SHIFTED_BY_SIZE, "vae": Part("AutoencoderKLFlux2"), "tokenizer": "chat"}
 
-ARCHITECTURES: dict[str, dict[str, Part | str]] = {
+ARCHITECTURES: dict[str, Components] = {
     "sd15": SD15,
     "sdxl": SDXL,
     "sdxl-turbo": SDXL,

@@ -37,7 +37,8 @@ def probes(device: torch.device, dtype: torch.dtype) -> dict[str, Probe]:
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     image = torch.randn(1, 64, pixels, pixels, device=device, dtype=dtype)
     image = image.contiguous(memory_format=torch.channels_last)
-    conv = nn.Conv2d(64, 64, 3, padding=1, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    conv = nn.Conv2d(64, 64, 3, padding=1, device=device, dtype=dtype)
+    conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
     source = torch.randn(numbers, device=device).to(dtype)
     target = torch.empty_like(source)
     result = {
@@ -56,5 +57,5 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> Ceiling:
     asked = probes(device, dtype)
     found = interleaved({name: probe.run for name, probe in asked.items()}, 15, device)
     best = {name: probe.amount / min(found[name].samples) for name, probe in asked.items()}
-    gemm = max((name for name in ("torch.mm", "oneDNN") if name in best), key=best.get)
+    gemm = max((name for name in ("torch.mm", "oneDNN") if name in best), key=best.__getitem__)
     return Ceiling(best[gemm], best["conv"], best["copy"], gemm)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 
 import torch
@@ -72,7 +73,7 @@ def interleaved(
                 go(name, run)
         for _ in range(2 * rounds):
             for name, run in list(running.items()):
-                go(name, lambda name=name, run=run: _sample(result[name], run, device))
+                go(name, partial(_sample, result[name], run, device))
     return result
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
@@ -93,7 +94,7 @@ class _Floor(TorchDispatchMode):
 
 @torch.no_grad()
 def work(
-    network: nn.Module, run: Callable[[nn.Module, Tensor], object], shape: tuple[int, ...], ceiling: Ceiling, size: int
+    network: Any, run: Callable[[Any, Tensor], object], shape: tuple[int, ...], ceiling: Ceiling, size: int
 ) -> tuple[int, float]:
     """(FLOP, seconds that `ceiling` allows) of run(network, x); counted without computing, `size` bytes per number."""
     shadow = copy.deepcopy(network).to("meta", torch.float32)

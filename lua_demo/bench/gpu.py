@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
@@ -71,13 +73,13 @@ def measure(device: torch.device, ceiling: Ceiling, tell: Callable[[Row], None] 
     sheet = Sheet(device, ceiling, tell)
     sheet.section(("G1", "G2", "G3", "G3b", "G4", "G4b", "G5", "G5b", "G5c", "G6"), lambda: _lua(sheet))
     for side, suffix in ((128, ""), (256, "b"), (512, "c")):
-        sheet.section((f"G7{suffix}", f"G8{suffix}"), lambda side=side, suffix=suffix: _decode(sheet, side, suffix))
+        sheet.section((f"G7{suffix}", f"G8{suffix}"), partial(_decode, sheet, side, suffix))
     ours = sheet.timings.get("KL decode 4096 ours")
-    sheet.note("G10", ours and ours.peak_bytes / 1e9, "" if ours else sheet.missing("KL decode 4096 ours"))
+    sheet.note("G10", ours.peak_bytes / 1e9 if ours else None, "" if ours else sheet.missing("KL decode 4096 ours"))
     sheet.section(("G9",), lambda: _attention(sheet))
     for (base, scale), suffix in (((512, 2), ""), ((1024, 2), "b"), ((1024, 4), "c")):
         keys = f"G12{suffix}", f"G13{suffix}"
-        sheet.section(keys, lambda base=base, scale=scale, keys=keys: _path(sheet, base, scale, *keys))
+        sheet.section(keys, partial(_path, sheet, base, scale, *keys))
     sheet.section(("G11", "G14"), lambda: _official(sheet))
     sheet.section(("G15", "G15b", "G16"), lambda: _base(sheet, networks.flux(device, NARROW)))
     return Measured([sheet.rows[key] for key in GPU], sheet.timings, sheet.work)
@@ -93,7 +95,7 @@ def _lua(sheet: Sheet) -> None:
         x = torch.randn(1, 16, side, side, device=device)
         x16, name = x.to(NARROW), f"LUA x2 {side}"
         sheet.work[name] = work(lua, lambda net, y: net(y, 2), (1, 16, side, side), sheet.ceiling, 2)
-        sheet.time(ROUNDS, name, graph=lambda x=x16: graph(x, 2), eager=lambda x=x16: fast(x, 2))
+        sheet.time(ROUNDS, name, graph=partial(graph, x16, 2), eager=partial(fast, x16, 2))
         runs = [f"{name} {way}" for way in ("graph", "eager") if f"{name} {way}" in sheet.timings]
         if not runs:
             sheet.note(floor_key, None, sheet.missing(f"{name} graph", f"{name} eager"))
@@ -103,7 +105,7 @@ def _lua(sheet: Sheet) -> None:
         sheet.note(floor_key, sheet.work[name][1] * 1e3 / milliseconds, f"{milliseconds:.2f} ms")
         if suffix is None:
             continue
-        sheet.time(3, name, B0=lambda x=x: official(x, 2), B1=lambda x=x: kept(x, 2), B2=lambda x=x16: kept16(x, 2))
+        sheet.time(3, name, B0=partial(official, x, 2), B1=partial(kept, x, 2), B2=partial(kept16, x16, 2))
         for key, baseline in (("G1" if not suffix else "G2", "B1"), (f"G3{suffix}", "B0"), (f"G4{suffix}", "B2")):
             theirs = sheet.timings.get(f"{name} {baseline}")
             both = f"{theirs.seconds * 1e3:.1f} / {milliseconds:.2f} ms" if theirs else ""
@@ -196,7 +198,7 @@ def _sum(sheet: Sheet, key: str, *names: str) -> float | None:
     return sum(sheet.timings[name].seconds for name in names)
 
 
-def _base(sheet: Sheet, flux: nn.Module) -> None:
+def _base(sheet: Sheet, flux: Any) -> None:
     """What the way from a latent to a large picture adds to sampling it: a step of `flux`, times `STEPS`."""
     steps = {f"FLUX.1-dev step {side}": networks.flux_step(flux, side) for side in (1024, 2048)}
     sheet.timings.update(interleaved(steps, 2, flux.device, failed=sheet.failed))

@@ -3,49 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lua_demo.models.vaes import KLAutoencoder, load_network
 from lua_demo.models.weights import load_lua, load_swinir
 from lua_demo.networks.kl import fast_decode
 from lua_demo.networks.lua import LUA
-from lua_demo.networks.swin import SwinUpscaler
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.paths import WEIGHTS_DIR
 
-TRUNKS = {
+TRUNKS: dict[str, dict[str, Any]] = {
     "S": dict(embed_dim=96, depths=(4,) * 4, num_heads=(3,) * 4, window_size=8, head_num_feat=64),
     "light": dict(embed_dim=60, depths=(6,) * 4, num_heads=(6,) * 4, window_size=8, head_num_feat=16),
     "M": dict(embed_dim=180, depths=(6,) * 6, num_heads=(6,) * 6, window_size=8, head_num_feat=64),
 }
 
 
-def seeded(make, *args, **options) -> nn.Module:
+def seeded(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
     torch.manual_seed(0)
     return make(*args, **options).eval().requires_grad_(False)
 
 
-def lua(name: str, channels: int = 4) -> SwinUpscaler:
+def lua(name: str, channels: int = 4) -> Any:
     """ "full" (as published for FLUX.1, 16 channels), "shipped" or a key of `TRUNKS`."""
     if name == "shipped":
         return load_lua(WEIGHTS_DIR / "embedded" / "lua").requires_grad_(False)
     return seeded(LUA) if name == "full" else seeded(LUA, in_chans=channels, **TRUNKS[name])
 
 
-def swinir(name: str, scale: int = 2) -> SwinUpscaler:
+def swinir(name: str, scale: int = 2) -> Any:
     """ "shipped" or a key of `TRUNKS`."""
     if name == "shipped":
         return load_swinir(WEIGHTS_DIR / "embedded" / "swinir").requires_grad_(False)
     return seeded(SwinIR, scales=(scale,), **TRUNKS[name])
 
 
-def decoder(name: str, fast: bool = True) -> nn.Module:
+def decoder(name: str, fast: bool = True) -> Any:
     """ "embedded" (64 channels), "tiny" (16) or "KL" (16, as of SD 3 and FLUX.1); not `fast`: as its makers run it."""
     if name == "embedded":
-        network = load_network("embedded").requires_grad_(False)
+        network: Any = load_network("embedded").requires_grad_(False)
     elif name == "tiny":
         network = seeded(TinyAutoencoder, 16)
     else:
@@ -55,7 +55,7 @@ def decoder(name: str, fast: bool = True) -> nn.Module:
     return network.to(memory_format=torch.channels_last) if fast else network
 
 
-def plain_tiny() -> nn.Module:
+def plain_tiny() -> Any:
     """diffusers' AutoencoderTiny of 4 channels, as it comes."""
     from diffusers import AutoencoderTiny  # noqa: PLC0415
 
@@ -73,7 +73,7 @@ def _kl() -> KLAutoencoder:
     return KLAutoencoder(model)
 
 
-def flux(device: torch.device, dtype: torch.dtype, **smaller: object) -> nn.Module:
+def flux(device: torch.device, dtype: torch.dtype, **smaller: object) -> Any:
     """The transformer of FLUX.1-dev with random weights, 24 GB in bf16; `smaller`: config in place of its own."""
     from diffusers import FluxTransformer2DModel  # noqa: PLC0415
 
@@ -87,7 +87,7 @@ def flux(device: torch.device, dtype: torch.dtype, **smaller: object) -> nn.Modu
     return network.eval().requires_grad_(False)
 
 
-def flux_step(network: nn.Module, side: int, words: int = 512) -> Callable[[], Tensor]:
+def flux_step(network: Any, side: int, words: int = 512) -> Callable[[], Tensor]:
     """One sampling step of `flux` for a picture of side x side pixels: its latent in patches of 2 x 2, and `words`."""
     device, dtype, config = network.device, network.dtype, network.config
     rows = torch.arange(side // 16)

@@ -7,7 +7,9 @@ a latent that a base model would have to sample at that size, which is not part 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -75,12 +77,15 @@ def measure(
 
     latent = drawn(upscaler.in_chans, base)
     photo = torch.rand(1, 3, base, base, device=device, dtype=dtype)
-    stages = {"LUA": lambda: lua(latent, scale), "SwinIR": lambda: swinir(photo, scale)}
+    stages: dict[str, Callable[[], object]] = {
+        "LUA": lambda: lua(latent, scale),
+        "SwinIR": lambda: swinir(photo, scale),
+    }
     for name in decoders:
         network = networks.decoder(name).to(device, dtype)
         for size in (base, target):
             x = drawn(network.latent_channels, size)
-            stages[f"{name} {size}"] = lambda network=network, x=x: network.decode(x)
+            stages[f"{name} {size}"] = partial(network.decode, x)
     named = {_named(name, base, scale, pair): run for name, run in stages.items()}
     found = interleaved(named, rounds, device, failed=failed)
     result = []

@@ -39,7 +39,8 @@ class Point:
 def measure(network: SwinUpscaler, device: torch.device, dtype: torch.dtype) -> tuple[list[Point], list[Point]]:
     """(by side at batch 1, by batch at 64 x 64), as far as time and memory allow."""
     fast = accelerate(network.to(device), dtype)
-    by_side, by_batch = [], []
+    by_side: list[Point] = []
+    by_batch: list[Point] = []
     for scale in SCALES:
         for points, sizes in ((by_side, [(side, 1) for side in SIZES]), (by_batch, [(64, batch) for batch in BATCHES])):
             for side, batch in sizes:

@@ -7,11 +7,13 @@ B2 is B1 in bf16. S0 is B0 with SwinIR's weights. The mathematics is that of Swi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from lua_demo.networks.swin import SwinBlock, SwinUpscaler
+from lua_demo.networks.swin import SwinUpscaler
 from lua_demo.networks.windows import pad_by_reflection
 
 
@@ -40,13 +42,13 @@ def build_mask(height: int, width: int, window: int, shift: int) -> Tensor:
     return torch.zeros(different.shape).masked_fill(different, -100.0)
 
 
-def attention(attn: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+def attention(attn: Any, x: Tensor, mask: Tensor | None) -> Tensor:
     """Windows x N x C -> the same, with all scores written out."""
     mixed = mix(attn, F.linear(x, attn.qkv.weight, attn.qkv.bias), mask)
     return F.linear(mixed, attn.proj.weight, attn.proj.bias)
 
 
-def mix(attn: nn.Module, qkv: Tensor, mask: Tensor | None) -> Tensor:
+def mix(attn: Any, qkv: Tensor, mask: Tensor | None) -> Tensor:
     """The attention between the projections: windows x N x 3C -> windows x N x C."""
     windows, tokens, heads = *qkv.shape[:2], attn.num_heads
     q, k, v = qkv.reshape(windows, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
@@ -62,18 +64,19 @@ class Reference:
     """B0 (or with `cached`, B1 and B2) of `network`; called as the network itself."""
 
     def __init__(self, network: SwinUpscaler, cached: bool = False):
-        self.network, self.masks = network, {} if cached else None
+        self.network: Any = network
+        self.masks: dict[Any, Tensor] | None = {} if cached else None
 
     def _mask(self, x: Tensor, shift: int) -> Tensor:
         key = (*x.shape[1:3], shift, x.dtype, x.device)
         if self.masks is not None and key in self.masks:
             return self.masks[key]
-        mask = build_mask(*x.shape[1:3], self.network.window_size, shift).to(x.device).to(x.dtype)
+        mask = build_mask(x.shape[1], x.shape[2], self.network.window_size, shift).to(x.device).to(x.dtype)
         if self.masks is not None:
             self.masks[key] = mask
         return mask
 
-    def _block(self, block: SwinBlock, x: Tensor) -> Tensor:
+    def _block(self, block: Any, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
         window, shift = self.network.window_size, block.shift
         y = block.norm1(x)

@@ -102,7 +102,9 @@ def rehearse(
         write(base, folder)
         engine = Engine(str(device), _name(dtype), folder)
         for size in sizes:
-            asked = dict(steps=steps or row.steps, guidance=row.guidance, scale=SCALE, size=size, methods=METHODS)
+            asked: dict[str, Any] = dict(
+                steps=steps or row.steps, guidance=row.guidance, scale=SCALE, size=size, methods=METHODS
+            )
             for number in range(rounds):
                 results = _run(engine, Request(prompt=PROMPT, base=base, seed=number, **asked), tell)
             yield _summary(base, size, asked["steps"], _dtype(row, dtype), results)

@@ -54,7 +54,7 @@ def sheets(
     """
     if not FINEST <= side <= crop or any(crop % scale for scale in scales):
         raise UserError(f"a detail of {side} px of a crop of {crop} px cannot be cut at {scales}; use 192 of 512")
-    truths: dict[str, np.ndarray] = {}
+    truths: dict[Path, np.ndarray] = {}
     for path in images.list_images(folder):
         if len(truths) < count:
             try:

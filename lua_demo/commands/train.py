@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from lua_demo.machine.devices import Devices, join
 from lua_demo.models.vaes import SPACES, load_network, load_tiny, name_of
 from lua_demo.models.weights import load_any_lua, load_autoencoder, load_cnn, load_lua, load_swinir
 from lua_demo.networks.cnn import CNN
 from lua_demo.networks.feature_lua import FeatureLUA
+from lua_demo.networks.kinds import Codec
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.networks.tae import TinyAutoencoder
@@ -91,16 +91,18 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
     if args.held_out:
         held_out = HeldOut(network, sample_crops(args.held_out, count=8).to(devices.device), upscaler.SCALES)
     if args.what in PIXELS:
-        model, facts["start"] = start_pixels(args)
+        pixel_model, facts["start"] = start_pixels(args)
         if not devices.is_first:
             devices.wait()
-        photos = DecodedPhotos(args.cache or args.out / "cache", network, crops, model.scales)
+        photos = DecodedPhotos(args.cache or args.out / "cache", network, crops, pixel_model.scales)
         if args.stem_from:
-            stems.start_from_cnn(model, load_cnn(args.stem_from), photos, stages[0].crop)
+            assert isinstance(pixel_model, SwinIR)  # `start_pixels` refuses it for a CNN
+            stems.start_from_cnn(pixel_model, load_cnn(args.stem_from), photos, stages[0].crop)
         if devices.is_first:
             devices.wait()
-        samples = HeldOut(network, samples.to(devices.device), model.scales)
-        return pixels.PixelTask(model.to(memory_format=torch.channels_last), photos, samples, held_out)
+        shown = HeldOut(network, samples.to(devices.device), pixel_model.scales)
+        pixel_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
+        return pixels.PixelTask(pixel_model, photos, shown, held_out)
     tiny = tiny_of(args, network)
     model, facts["start"] = start_model(args, network, tiny, crops)
     if args.back_project:
@@ -161,7 +163,7 @@ def check_duplicates(crops: Crops, folders: Sequence[Path]) -> dict | None:
     return found
 
 
-def tiny_of(args: Namespace, network: nn.Module) -> TinyAutoencoder | None:
+def tiny_of(args: Namespace, network: Codec) -> TinyAutoencoder | None:
     """The tiny autoencoder whose layers LUA is trained between; None where it works on the latents themselves."""
     if args.what != "lua" or args.plain or not SPACES[args.space].tiny:
         if args.tiny:
@@ -173,7 +175,7 @@ def tiny_of(args: Namespace, network: nn.Module) -> TinyAutoencoder | None:
 
 
 def start_model(
-    args: Namespace, network: nn.Module, tiny: TinyAutoencoder | None, crops: Crops
+    args: Namespace, network: Codec, tiny: TinyAutoencoder | None, crops: Crops
 ) -> tuple[LUA | FeatureLUA, str]:
     """What training of a LUA starts from, and a phrase that says so."""
     channels = None if tiny else network.latent_channels
@@ -212,7 +214,7 @@ def space_of(source: str) -> str | None:
 
 
 def make_pairs(
-    args: Namespace, stages: Sequence[Stage], scales: Sequence[int], network: nn.Module, crops: Crops, devices: Devices
+    args: Namespace, stages: Sequence[Stage], scales: Sequence[int], network: Codec, crops: Crops, devices: Devices
 ) -> Pairs:
     if not args.cached:
         return FreshPairs(network, crops, scales, upscaler.has_latents(stages))

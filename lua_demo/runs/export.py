@@ -7,6 +7,7 @@ import bisect
 import hashlib
 import io
 import json
+import math
 import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -246,7 +247,9 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: in
     font, text = ImageFont.load_default(size), _plain(text)
     text = text[:width]  # no letter is narrower than a pixel
     if pen.textlength(text, font) > width:
-        fitting = bisect.bisect_right(range(len(text)), width, key=lambda n: pen.textlength(f"{text[:n]}...", font))
+        fitting = bisect.bisect_right(
+            range(len(text)), width, key=lambda n: math.ceil(pen.textlength(f"{text[:n]}...", font))
+        )
         text = f"{text[: max(0, fitting - 1)]}..."
     pen.text(place, text, colour, font)
 

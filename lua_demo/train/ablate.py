@@ -16,12 +16,12 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from torch import nn
 
 from lua_demo.machine.arguments import Parser
 from lua_demo.machine.devices import Devices
 from lua_demo.models.vaes import SPACES, load_network, name_of
 from lua_demo.models.weights import load_autoencoder, load_lua
+from lua_demo.networks.kinds import Codec
 from lua_demo.networks.lua import LUA
 from lua_demo.pictures import metrics
 from lua_demo.pictures.images import list_images, load_photos, to_array, to_tensor
@@ -82,7 +82,7 @@ def stages_of(name: str, args: Namespace) -> list[upscaler.Stage]:
     return [replace(stage, crop=args.crop, batch=args.batch) for stage in with_steps(chosen, args.steps)]
 
 
-def network_of(cell: Cell, args: Namespace, crops: Crops, held_out: torch.Tensor) -> nn.Module:
+def network_of(cell: Cell, args: Namespace, crops: Crops, held_out: torch.Tensor) -> Codec:
     """The autoencoder of `cell`, trained first where it has to be."""
     if cell.latents == "given":
         return load_network(args.space, args.vae).to(args.device)
@@ -126,7 +126,7 @@ def run_cell(name: str, args: Namespace, crops: Crops, held_out: torch.Tensor, t
 
 
 @torch.no_grad()
-def score(lua: LUA, network: nn.Module, truths: Sequence[np.ndarray]) -> dict[str, float]:
+def score(lua: LUA, network: Codec, truths: Sequence[np.ndarray]) -> dict[str, float]:
     """Scale -> PSNR in dB against `truths` (H x W x 3 uint8), averaged, of what `lua` makes of them made smaller."""
     device = next(network.parameters()).device
     lua.to(device)

@@ -7,6 +7,7 @@ what LUA predicts where detail is lost. Afterwards `train lua` goes on with LUA 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train.data import Crops, shrink
 from lua_demo.train.loop import Stage, save_with_facts
-from lua_demo.train.upscaler import DECODED, SCALES, fit_skips, new_lua, pixel_term
+from lua_demo.train.upscaler import DECODED, SCALES, configuration, fit_skips, new_lua, pixel_term
 
 DETAIL_STD = 0.6  # of added channels: as of the finer ones among the first
 WEIGHTS = {"l1": 0.4, "l2": 4.0, "gradient": 0.05, "upscaled": 1.0, "seams": 0.05, "uneven": 0.02}
@@ -48,7 +49,7 @@ def widened(autoencoder: Autoencoder, channels: int, crops: Crops) -> Autoencode
         raise UserError(f"--channels {channels} adds no channels to the {base} of --init; give more, or leave it out")
     added = channels - base
     detail = autoencoder.detail_channels + added
-    result = Autoencoder(**{**autoencoder._hub_mixin_config, "latent_channels": channels, "detail_channels": detail})
+    result = Autoencoder(**{**configuration(autoencoder), "latent_channels": channels, "detail_channels": detail})
     result.load_state_dict(padded(autoencoder.state_dict(), result.state_dict()))
     stride, scale, shift = result.stride, result.scaling_factor, result.shift_factor
 
@@ -65,6 +66,7 @@ def widened(autoencoder: Autoencoder, channels: int, crops: Crops) -> Autoencode
         trunk, own = (network.correction.state_dict() for network in (autoencoder.encoder, result.detail))
         result.detail.correction.load_state_dict(padded(trunk, own))
     linear, last = result.detail.linear, result.detail.correction[-1]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None and linear.bias is not None
     for new in (linear.weight[-added:], last.weight[-added:], last.bias[-added:]):
         new.zero_()
     linear.weight[-added:, :, 1, 1] = vectors.float()
@@ -72,7 +74,8 @@ def widened(autoencoder: Autoencoder, channels: int, crops: Crops) -> Autoencode
     raw = ((result.encode(image) / scale + shift, wrong(image, result)) for image in images)
     weight, bias = least_squares(raw)
     result.decoder.linear.weight += weight
-    result.decoder.linear.bias += bias
+    if result.decoder.linear.bias is not None:
+        result.decoder.linear.bias += bias
     return result
 
 
@@ -83,12 +86,12 @@ def widened_lua(lua: LUA, autoencoder: Autoencoder, crops: Crops) -> LUA:
     """
     if lua.residual != "linear":
         raise UserError("--channels widens the linear skips of a LUA, and that of --lua has none; leave --lua out")
-    result = LUA(**{**lua._hub_mixin_config, "in_chans": autoencoder.latent_channels})
+    result = LUA(**{**configuration(lua), "in_chans": autoencoder.latent_channels})
     result.load_state_dict(padded(lua.state_dict(), result.state_dict()))
     for scale in lua.scales:
         images = crops.batch(144, crops.smallest, np.random.default_rng(2)).split(12)
         pairs = ((autoencoder.encode(shrink(image, scale)), autoencoder.encode(image)) for image in images)
-        skip = result.skips[f"x{scale}"].conv
+        skip: Any = result.skips[f"x{scale}"].conv
         weight, bias = least_squares((x, F.pixel_unshuffle(target - result(x, scale), scale)) for x, target in pairs)
         skip.weight += weight
         skip.bias += bias
@@ -127,7 +130,7 @@ class AutoencoderTask:
             autoencoder.start_from_pca(crops.batch(512, 64, np.random.default_rng(0)))
             latents = autoencoder.encode(crops.batch(512, 64, np.random.default_rng(1)))
             autoencoder.normalise(latents.mean().item(), latents.std().item())
-        autoencoder = autoencoder.to(memory_format=torch.channels_last)
+        autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         if lua is None:
             lua = new_lua(autoencoder.latent_channels)
             fit_skips(lua, autoencoder, crops)
@@ -157,7 +160,8 @@ class AutoencoderTask:
             small = shrink(image, scale)
             latent = model.encode(small)
             output = model.decode(lua(latent, scale))
-            terms["upscaled"] = sum(weight * pixel_term(name, output, image, scale) for name, weight in DECODED.items())
+            decoded: Any = sum(weight * pixel_term(name, output, image, scale) for name, weight in DECODED.items())
+            terms["upscaled"] = decoded
             terms["seams"] = terms["seams"] + L.seam_l1(output, image, model.stride)
             terms["uneven"] = (
                 terms["uneven"]

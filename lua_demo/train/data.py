@@ -38,7 +38,9 @@ class Crops:
                 width, height = (round(side / reduction) for side in photo.size)
                 if min(width, height) < smallest:
                     break
-                levels.append(np.asarray(photo if reduction == 1 else photo.resize((width, height), Image.LANCZOS)))
+                levels.append(
+                    np.asarray(photo if reduction == 1 else photo.resize((width, height), Image.Resampling.LANCZOS))
+                )
             if min(photo.size) >= smallest:
                 self.names.append(path.name)
                 self.thumbnails.append(thumbnail(photo))
@@ -75,7 +77,7 @@ def shrink(image: Tensor, factor: int) -> Tensor:
 
 def sample_crops(folder: Path, size: int = 256, count: int = 4) -> torch.Tensor:
     """Centre crops of photos of `folder`, count x 3 x size x size."""
-    crops = []
+    crops: list[torch.Tensor] = []
     for _, photo in load_photos(list_images(folder)):
         if min(photo.size) >= size and len(crops) < count:
             left, top = (photo.width - size) // 2, (photo.height - size) // 2

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from lua_demo.networks.kinds import Codec
 from lua_demo.train.data import REDUCTIONS, Crops, shrink
 
 
@@ -29,7 +30,7 @@ class DecodedPhotos:
     it the arrays are made anew.
     """
 
-    def __init__(self, folder: Path, network: nn.Module, crops: Crops, scales: Sequence[int]):
+    def __init__(self, folder: Path, network: Codec, crops: Crops, scales: Sequence[int]):
         self.scales = tuple(scales)
         self.network, self.step = network, network.stride * math.lcm(*scales)
         self.groups = [self._shapes(group) for group in crops.groups]
@@ -54,7 +55,7 @@ class DecodedPhotos:
             group = int(rng.integers(len(self.groups)))
             number = int(rng.integers(len(self.groups[group])))
             small, large = (self._picture(name, group, number, by) for name, by in ((f"x{scale}", scale), ("image", 1)))
-            top, left = (rng.integers(max(length - side, 0) + 1) for length in small.shape[:2])
+            top, left = (int(rng.integers(max(length - side, 0) + 1)) for length in small.shape[:2])
             turns, flip = int(rng.integers(4)), rng.integers(2)
             for picture, by, crops in ((small, 1, bases), (large, scale, targets)):
                 crop = picture[top * by : (top + side) * by, left * by : (left + side) * by]
@@ -70,7 +71,10 @@ class DecodedPhotos:
         return self.arrays[name][start : start + 3 * height * width].reshape(height, width, 3)
 
     def _shapes(self, photos: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-        return [tuple(side // self.step * self.step for side in photo.shape[:2]) for photo in photos]
+        return [
+            (height // self.step * self.step, width // self.step * self.step)
+            for height, width, _ in map(np.shape, photos)
+        ]
 
     def _fingerprint(self, crops: Crops) -> str:
         settings = [self.scales, crops.smallest, REDUCTIONS, crops.names]

@@ -45,9 +45,9 @@ def check(names: Sequence[str], thumbnails: Sequence[np.ndarray], folders: Itera
     Raises:
         UserError: a training picture that is, holds or lies in a test picture.
     """
-    folders = [Path(folder) for folder in folders]
-    tests = [path for folder in folders for path in list_images(folder)]
-    opened = [(path, thumbnail(photo)) for path, photo in load_photos(tests)]
+    places = [Path(folder) for folder in folders]
+    listed = [path for folder in places for path in list_images(folder)]
+    opened = [(path, thumbnail(photo)) for path, photo in load_photos(listed)]
     tests, seen = [path for path, _ in opened], [view for _, view in opened]
     found, compared = [], 0
     # A part of a training picture may be all of a test picture, and the other way round.
@@ -62,7 +62,7 @@ def check(names: Sequence[str], thumbnails: Sequence[np.ndarray], folders: Itera
             "take them out of --images or leave that folder out of --test-images"
         )
     return {
-        "folders": [folder.name for folder in folders],
+        "folders": [folder.name for folder in places],
         "test_images": len(tests),
         "training_images": len(names),
         "compared": compared,
@@ -90,7 +90,8 @@ def _matches(
 
 def _view(picture: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     """The part `box` of a thumbnail, 32 x 32 float32."""
-    pixels = tuple(share * SIDE for share in box)
+    left, top, right, bottom = (share * SIDE for share in box)
+    pixels = left, top, right, bottom
     return np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.BOX, box=pixels), np.float32)
 
 

@@ -73,7 +73,8 @@ class Corpus:
             for scene in self.scenes
             for view in (scene, scene.mirrored())
         ]
-        self.autoencoder = load_autoencoder(autoencoder).requires_grad_(False).to(memory_format=torch.channels_last)
+        self.autoencoder = load_autoencoder(autoencoder).requires_grad_(False)
+        self.autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self.name = fingerprint(autoencoder)
         self.latents: dict[int, np.ndarray] = {}
 

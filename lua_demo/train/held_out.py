@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from lua_demo.networks.kinds import Codec
 from lua_demo.train.data import shrink
 
 
@@ -15,7 +16,7 @@ class HeldOut:
     """`images`, N x 3 x H x W, made smaller by each scale, encoded and decoded once; sides as for `pairs.encoded`."""
 
     @torch.no_grad()
-    def __init__(self, network: nn.Module, images: Tensor, scales: Sequence[int]):
+    def __init__(self, network: Codec, images: Tensor, scales: Sequence[int]):
         self.images = images
         self.latents = {scale: network.encode(shrink(images, scale)) for scale in scales}
         self.bases = {scale: network.decode(latent).clamp(0, 1) for scale, latent in self.latents.items()}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -60,21 +60,21 @@ class Task(Protocol):
     """What is trained: the loop knows nothing else about it."""
 
     name: str
-    model: nn.Module
+    model: Any
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int) -> dict[str, Tensor]:
         """The unweighted loss terms of one random batch, by name, at `step` of `stage`."""
 
-    def sample(self, model: nn.Module) -> np.ndarray:
+    def sample(self, model: Any) -> np.ndarray:
         """A contact sheet, H x W x 3 uint8, made by `model` (the EMA)."""
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: Any) -> dict[str, float]:
         """What `model` (the EMA) reaches on pictures kept apart, by name; empty where there are none."""
 
     def pixels(self, stage: Stage) -> int:
         """Target pixels that a step of `stage` compares with, on average over the scales it may draw."""
 
-    def save(self, model: nn.Module, folder: Path, facts: dict) -> None:
+    def save(self, model: Any, folder: Path, facts: dict) -> None:
         """Write `model` (the EMA) to `folder` in its final form."""
 
 
@@ -96,7 +96,7 @@ class Settings:
     facts: dict = field(default_factory=dict)
 
 
-def save_with_facts(model: nn.Module, folder: Path, facts: dict, dtype: torch.dtype = torch.float32) -> None:
+def save_with_facts(model: Any, folder: Path, facts: dict, dtype: torch.dtype = torch.float32) -> None:
     """`save_pretrained` into `folder` in `dtype`, with what is known of the training beside it in training.json."""
     copy.deepcopy(model).to(dtype).save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -168,7 +168,7 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
             torch.manual_seed(settings.seed * 1_000_003 + done)
             with autocast:
                 terms = task.losses(stage, rng, step)
-            loss = sum(stage.weights[name] * terms[name] for name in stage.weights)
+            loss: Any = sum(stage.weights[name] * terms[name] for name in stage.weights)
             if not torch.isfinite(loss):
                 raise RuntimeError(
                     f"{task.name}: the loss is {loss.item()} at step {done}; lower the rate of stage {stage.name}"

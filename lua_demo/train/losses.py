@@ -50,7 +50,10 @@ def uneven_steps(output: Tensor, target: Tensor, period: int) -> Tensor:
     of independent steps add up, and the mean of all places has no gradient, so that it does not pay. Blur does, a
     little: a large weight costs sharpness.
     """
-    return sum((_by_place(output, dim, period) - _by_place(target, dim, period)).square().mean() for dim in (-1, -2))
+    rows, columns = (
+        (_by_place(output, dim, period) - _by_place(target, dim, period)).square().mean() for dim in (-1, -2)
+    )
+    return rows + columns
 
 
 def _by_place(image: Tensor, dim: int, period: int) -> Tensor:

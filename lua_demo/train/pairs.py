@@ -8,14 +8,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from lua_demo.networks.kinds import Codec
 from lua_demo.train.data import REDUCTIONS, Crops, shrink
 
 ENCODED_AT_ONCE = 16
@@ -42,7 +43,7 @@ class Pairs(Protocol):
 
 
 @torch.no_grad()
-def encoded(network: nn.Module, image: Tensor, scales: Sequence[int], target: bool = True) -> Batch:
+def encoded(network: Codec, image: Tensor, scales: Sequence[int], target: bool = True) -> Batch:
     """The latents of `image`, B x 3 x H x W; H and W are multiples of the stride times every scale."""
     inputs = {scale: network.encode(shrink(image, scale)) for scale in scales}
     return Batch(image, network.encode(image) if target else None, inputs)
@@ -51,7 +52,7 @@ def encoded(network: nn.Module, image: Tensor, scales: Sequence[int], target: bo
 class FreshPairs:
     """Other crops at every step, encoded in it; with `target` the large ones too."""
 
-    def __init__(self, network: nn.Module, crops: Crops, scales: Sequence[int], target: bool = True):
+    def __init__(self, network: Codec, crops: Crops, scales: Sequence[int], target: bool = True):
         self.network, self.crops, self.scales, self.target = network, crops, scales, target
 
     def batch(self, count: int, size: int, rng: np.random.Generator, device: torch.device) -> Batch:
@@ -71,7 +72,7 @@ class CachedPairs:
     def __init__(
         self,
         folder: Path,
-        network: nn.Module,
+        network: Codec,
         crops: Crops,
         scales: Sequence[int],
         size: int,
@@ -100,7 +101,7 @@ class CachedPairs:
         bf16 = torch.is_autocast_enabled(self.device)
         return {name: getattr(self, name) for name in names} | {"reductions": REDUCTIONS, "bf16": bf16}
 
-    def _fingerprint(self, network: nn.Module, crops: Crops) -> str:
+    def _fingerprint(self, network: Codec, crops: Crops) -> str:
         digest = hashlib.sha256(json.dumps([self._settings(), crops.names]).encode())
         for picture in crops.thumbnails:
             digest.update(picture.tobytes())
@@ -109,17 +110,18 @@ class CachedPairs:
         return digest.hexdigest()[:12]
 
     @torch.no_grad()
-    def _build(self, network: nn.Module, crops: Crops) -> None:
+    def _build(self, network: Codec, crops: Crops) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         device = next(network.parameters()).device
-        arrays: dict[str, np.ndarray] = {}
+        arrays: dict[str, Any] = {}
         for start in tqdm(range(0, self.count, ENCODED_AT_ONCE), desc="latents", unit="batch"):
             rng = np.random.default_rng((0, start))
             image = crops.batch(min(ENCODED_AT_ONCE, self.count - start), self.size, rng).to(device)
             batch = encoded(network, image, self.scales)
-            rows = {"target": batch.target, **{f"x{scale}": latent for scale, latent in batch.inputs.items()}}
-            rows = {name: latent.half().cpu().numpy() for name, latent in rows.items()}
+            assert batch.target is not None
+            latents = {"target": batch.target, **{f"x{scale}": latent for scale, latent in batch.inputs.items()}}
+            rows = {name: latent.half().cpu().numpy() for name, latent in latents.items()}
             if self.pixels:
                 rows["image"] = (image * 255).round().byte().cpu().contiguous().numpy()
             for name, values in rows.items():

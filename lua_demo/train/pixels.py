@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lua_demo.networks.cnn import CNN
@@ -54,7 +55,7 @@ class PixelTask:
         scales = self.model.scales
         if stage.draws_one_head(step):
             scales = (scales[rng.integers(len(scales))],)
-        totals = dict.fromkeys(stage.weights, 0.0)
+        totals: dict[str, Any] = dict.fromkeys(stage.weights, 0.0)
         for scale in scales:
             base, target = self.photos.batch(stage.batch, stage.crop, scale, rng)
             output = self.model(base.to(device, memory_format=torch.channels_last), scale).float()
@@ -63,7 +64,7 @@ class PixelTask:
         return totals
 
     @torch.no_grad()
-    def sample(self, model: nn.Module) -> np.ndarray:
+    def sample(self, model: Any) -> np.ndarray:
         """Rows: target, then for each scale decode-then-bicubic and the model."""
         rows = [self.samples.images]
         for scale, base in self.samples.bases.items():
@@ -71,12 +72,12 @@ class PixelTask:
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: Any) -> dict[str, float]:
         return self.held_out.gains(lambda base, _, scale: model(base, scale)) if self.held_out else {}
 
     def pixels(self, stage: Stage) -> int:
         sides = [(stage.crop * scale) ** 2 for scale in self.model.scales]
         return stage.batch * sum(sides) // (len(sides) if stage.one_head == 1 else 1)
 
-    def save(self, model: nn.Module, folder: Path, facts: dict) -> None:
+    def save(self, model: Any, folder: Path, facts: dict) -> None:
         save_with_facts(model, folder, facts, torch.float16)

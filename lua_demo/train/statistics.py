@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from lua_demo.machine.arguments import Parser
 from lua_demo.models.vaes import SPACES, load_network
+from lua_demo.networks.kinds import Codec
 from lua_demo.paths import STATISTICS
 from lua_demo.pictures.images import list_images, load_photos, to_tensor
 from lua_demo.pictures.latent_check import Statistics, save_statistics
@@ -60,7 +61,7 @@ def crops(files: Sequence[Path], seed: int = 0) -> Tensor:
 
 
 @torch.inference_mode()
-def encoded(network: nn.Module, images: Tensor, space: str) -> Tensor:
+def encoded(network: Codec, images: Tensor, space: str) -> Tensor:
     """Images B x 3 x H x W in [0, 1] -> normalised latents B x C x H/8 x W/8."""
     network = network.to(memory_format=torch.channels_last)  # faster on a CPU
     batches = tqdm(images.split(BATCH), desc=space, disable=None)

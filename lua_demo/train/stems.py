@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from lua_demo.networks.cnn import CNN, UNSHUFFLE
 from lua_demo.networks.feature_lua import FeatureLUA
-from lua_demo.networks.lua import LUA
 from lua_demo.networks.skip import least_squares
+from lua_demo.networks.swin import SwinUpscaler
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.schema import UserError
 from lua_demo.train.decoded import DecodedPhotos
+from lua_demo.train.upscaler import configuration
 
-Upscaler = TypeVar("Upscaler", LUA, SwinIR)
+Upscaler = TypeVar("Upscaler", bound=SwinUpscaler)
 
 
 def with_stem(model: Upscaler, blocks: int | None) -> Upscaler:
@@ -34,7 +35,7 @@ def with_stem(model: Upscaler, blocks: int | None) -> Upscaler:
         raise UserError("--stem is for a LUA of latents, not one between layers of a tiny autoencoder: leave it out")
     if blocks < len(model.stem):
         raise UserError(f"--stem {blocks}, but the model has {len(model.stem)} blocks: give as many, or leave it out")
-    result = type(model)(**{**model._hub_mixin_config, "stem": blocks})
+    result = type(model)(**{**configuration(model), "stem": blocks})
     absent, unexpected = result.load_state_dict(model.state_dict(), strict=False)
     assert not unexpected and all(name.startswith("stem.") for name in absent)
     return result
@@ -62,10 +63,11 @@ def start_from_cnn(
             f"of {width}: give a smaller --stem or a larger --width"
         )
     # A CNN subtracts 0.5, a SwinIR the mean colour: the first bias makes up for the difference inside the picture.
-    given = cnn.conv_first
-    model.conv_first.weight[:width] = given.weight
+    given: Any = cnn.conv_first
+    first: Any = model.conv_first
+    first.weight[:width] = given.weight
     shift = (model.mean.flatten() - 0.5).repeat_interleave(UNSHUFFLE**2)
-    model.conv_first.bias[:width] = given.bias + (given.weight.sum((2, 3)) * shift).sum(1)
+    first.bias[:width] = given.bias + (given.weight.sum((2, 3)) * shift).sum(1)
     for block, source in zip(model.stem, cnn.blocks, strict=False):
         for name in ("conv1", "conv2"):
             convolution, given = getattr(block, name), getattr(source, name)
@@ -77,7 +79,8 @@ def start_from_cnn(
     whole = len(model.stem) == len(cnn.blocks)
     for scale in model.scales:
         if whole and scale in cnn.scales:
-            convolution, given = model.heads[f"x{scale}"].conv_last, cnn.heads[f"x{scale}"]
+            head: Any = model.heads[f"x{scale}"]
+            convolution, given = head.conv_last, cnn.heads[f"x{scale}"]
             convolution.weight.zero_()
             convolution.weight[:, :width] = given.weight
             convolution.bias.copy_(given.bias)
@@ -96,6 +99,6 @@ def fit_head(model: SwinIR, photos: DecodedPhotos, scale: int, side: int, batche
             features = model._trunk(base - model.mean)
             yield features, F.pixel_unshuffle(target - larger, scale * model.unshuffle)
 
-    head = model.heads[f"x{scale}"].conv_last
+    head: Any = model.heads[f"x{scale}"].conv_last
     for parameter, found in zip((head.weight, head.bias), least_squares(pairs(), "constant"), strict=True):
         parameter.copy_(found)

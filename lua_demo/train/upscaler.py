@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lua_demo.networks.feature_lua import FeatureLUA, lost, on_latents
+from lua_demo.networks.kinds import Codec
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.networks.tae import TinyAutoencoder
@@ -26,7 +28,7 @@ from lua_demo.train.loop import Stage, save_with_facts
 from lua_demo.train.pairs import Pairs, encoded
 
 SCALES = (2, 4)
-TRUNK = dict(
+TRUNK: dict[str, Any] = dict(
     embed_dim=128,
     depths=(4, 4, 4),
     num_heads=(4, 4, 4),
@@ -155,10 +157,10 @@ def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
     first convolution and each head's last one are new (the paper's cross-VAE transfer), and so are linear skips:
     `fit_skips` finds them. From one kind to the other the heads are new, as they enlarge by other factors.
     """
-    config = lua._hub_mixin_config
+    config = configuration(lua)
     sizes = {key: config[key] for key in (*TRUNK, "scales")}
     if channels is None:
-        result = FeatureLUA(**sizes)
+        result: LUA | FeatureLUA = FeatureLUA(**sizes)
     elif isinstance(lua, LUA):
         result = LUA(**{**config, "in_chans": channels})
     else:
@@ -182,9 +184,14 @@ def with_back_projection(lua: LUA | FeatureLUA, side: int) -> FeatureLUA:
     """
     if not isinstance(lua, FeatureLUA):
         raise UserError("--back-project is for a LUA between layers of a tiny autoencoder: leave it or --plain out")
-    result = FeatureLUA(**{**lua._hub_mixin_config, "back_project": side})
+    result = FeatureLUA(**{**configuration(lua), "back_project": side})
     result.load_state_dict(lua.state_dict())
     return result
+
+
+def configuration(network: Any) -> dict[str, Any]:
+    """The arguments that `network`, of the hub's mixin, was built with."""
+    return network._hub_mixin_config
 
 
 def _belongs_to_space(name: str) -> bool:
@@ -193,7 +200,7 @@ def _belongs_to_space(name: str) -> bool:
 
 @torch.no_grad()
 def fit_skips(
-    lua: LUA | FeatureLUA, network: nn.Module, crops: Crops, tiny: TinyAutoencoder | None = None,
+    lua: LUA | FeatureLUA, network: Codec, crops: Crops, tiny: TinyAutoencoder | None = None,
     batches: int = 12, count: int = 12,
 ) -> None:  # fmt: skip
     """Start `lua` from the best linear upscaler of the latents of the autoencoder `network`, found by least squares in
@@ -210,11 +217,13 @@ def fit_skips(
         if isinstance(lua, LUA):
             return latent, network.encode(image)
         larger = F.interpolate(network.decode(latent).float().clamp(0, 1), scale_factor=scale, mode="bicubic")
+        assert tiny is not None  # a FeatureLUA works between its layers
         return tiny.read(latent), tiny.look(larger.clamp(0, 1))
 
     for scale in lua.scales:
         images = (crops.batch(count, crops.smallest, np.random.default_rng(i)).to(device) for i in range(batches))
-        lua.skips[f"x{scale}"].fit(pair(image, scale) for image in images)
+        skip: Any = lua.skips[f"x{scale}"]
+        skip.fit(pair(image, scale) for image in images)
 
 
 class UpscalerTask:
@@ -228,7 +237,7 @@ class UpscalerTask:
     def __init__(
         self,
         model: LUA | FeatureLUA,
-        network: nn.Module,
+        network: Codec,
         pairs: Pairs,
         samples: Tensor,
         tiny: TinyAutoencoder | None = None,
@@ -237,7 +246,9 @@ class UpscalerTask:
         self.name = "lua"
         self.model, self.pairs, self.samples, self.held_out = model, pairs, samples, held_out
         self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
-        self.tiny = tiny and tiny.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.tiny = tiny
+        if tiny:
+            tiny.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self.mends = model.back_project if isinstance(model, FeatureLUA) else 0
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
@@ -246,10 +257,14 @@ class UpscalerTask:
         self.network.to(device)
         upscale = on_latents(self.model, self.tiny and self.tiny.to(device), back_project=0)
         batch = self.pairs.batch(stage.batch, stage.crop, rng, device)
+        image: Any = batch.image
+        target: Any = batch.target
         scales = self.model.scales
         if stage.draws_one_head(step):
             scales = (scales[rng.integers(len(scales))],)
-        totals = dict.fromkeys(stage.weights, 0.0)
+        totals: dict[str, Any] = dict.fromkeys(stage.weights, 0.0)
+        small: Any = None
+        missing: Any = None
         for scale in scales:
             latent = batch.inputs[scale]
             upscaled = upscale(latent, scale)
@@ -260,11 +275,11 @@ class UpscalerTask:
                 mended = output + lost(output, small, scale, self.mends) if self.mends else output
             for name in stage.weights:
                 if name in LATENT_TERMS:
-                    value = LATENT_TERMS[name](upscaled, batch.target)
+                    value = LATENT_TERMS[name](upscaled, target)
                 elif name == LOST:
                     value = missing.abs().mean()
                 else:
-                    value = pixel_term(name, mended, batch.image, scale)
+                    value = pixel_term(name, mended, image, scale)
                 totals[name] = totals[name] + value / len(scales)
         return totals
 
@@ -273,7 +288,7 @@ class UpscalerTask:
         return self.network.decode(latent).float().clamp(0, 1)
 
     @torch.no_grad()
-    def sample(self, model: nn.Module) -> np.ndarray:
+    def sample(self, model: Any) -> np.ndarray:
         """Rows: target, then for each scale decode-then-bicubic and the model."""
         device = next(model.parameters()).device
         samples = self.samples.to(device)
@@ -286,7 +301,7 @@ class UpscalerTask:
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: Any) -> dict[str, float]:
         if not self.held_out:
             return {}
         upscale = on_latents(model, self.tiny)
@@ -295,6 +310,6 @@ class UpscalerTask:
     def pixels(self, stage: Stage) -> int:
         return stage.batch * stage.crop**2 * (1 if stage.one_head == 1 else len(self.model.scales))
 
-    def save(self, model: nn.Module, folder: Path, facts: dict) -> None:
+    def save(self, model: Any, folder: Path, facts: dict) -> None:
         """In 16 bits: of the published spaces' in bfloat16, for the range of their numbers."""
         save_with_facts(model, folder, facts, torch.float16 if facts.get("space") == "embedded" else torch.bfloat16)

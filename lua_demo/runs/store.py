@@ -22,13 +22,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lua_demo.paths import EXAMPLES, PINNED
+from lua_demo.pictures.formats import SUFFIXES
 from lua_demo.runs.run import Document, Run, read_run
 from lua_demo.schema import UserError
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # secrets.token_urlsafe(16): 128 bits
 PIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 # Files of the store are served as what their name says, so a source keeps its suffix only if that is a picture's.
-SOURCE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".safetensors"}
+SOURCE_SUFFIXES = {*SUFFIXES, ".safetensors"}
 DRAFT_SECONDS = 3600.0
 OPENED_SECONDS = 3600.0
 LOCK = ".lock"

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.prompts import EXAMPLES
 from lua_demo.catalog.spaces import DECODERS
+from lua_demo.pictures.formats import SUFFIXES
 from lua_demo.runs.batch import LATENT_SUFFIX
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request
@@ -55,7 +56,7 @@ def batch_section(demo: gr.Blocks, engine: PublicEngine, store: Store, form: For
                     files = FilesInput(
                         label=f"Photos or base latents, up to {MAX_ITEMS}",
                         file_count="multiple",
-                        file_types=["image", LATENT_SUFFIX],
+                        file_types=[*SUFFIXES, LATENT_SUFFIX],
                         height=204,
                         elem_id="batch-files",
                     )

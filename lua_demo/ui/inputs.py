@@ -9,18 +9,23 @@ import gradio as gr
 from gradio.utils import get_upload_folder, is_static_file
 
 from lua_demo.ui.component import Private
+from lua_demo.ui.preview import original_of, preview_of
 
 
 class PhotoInput(gr.Image, metaclass=Private):
     """An image control whose value is the path of the uploaded file itself.
 
     `gr.Image` would open the file first: rotate, convert and re-encode it, and answer a broken one with a traceback.
+    What a browser cannot draw is shown as a preview; the value stays the file.
     """
 
     is_template = True  # gradio names the browser's component after the base class
 
     def preprocess(self, payload: Any) -> str | None:
-        return uploaded("image", payload.path) if payload and payload.path else None
+        return uploaded("image", original_of(payload.path)) if payload and payload.path else None
+
+    def postprocess(self, value: Any) -> Any:
+        return super().postprocess(preview_of(value) if isinstance(value, str) else value)
 
 
 class LatentInput(gr.File, metaclass=Private):

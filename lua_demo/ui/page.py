@@ -24,6 +24,7 @@ from lua_demo.ui.guests import Guests
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.models import on_this_machine
 from lua_demo.ui.opening import EMPTY, Opening, initial
+from lua_demo.ui.preview import needs_preview
 from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.sessions import WAITING
 from lua_demo.ui.share import ShareRow
@@ -43,6 +44,11 @@ HEADER = """
 DOWNLOAD_FAILED = "() => { document.querySelector('#share [data-ref=download]').dispatchEvent(new Event('failed')); }"
 QUEUE = 10**6  # who may wait is for `limits` to say
 CACHE_CHECK_S, CACHE_AGE_S = 3600, 24 * 3600
+
+
+def with_preview(photo: str | None) -> Any:
+    """The photo once more, where the field cannot draw what was chosen and is to show a preview."""
+    return photo if needs_preview(photo) else gr.skip()
 
 
 def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
@@ -92,6 +98,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         viewer.upload(Guests(store, opening).keep, share, views, queue=False, **quiet)
         photo = form.controls["image"]
         photo.upload(opening.chosen, [photo, share], [status, *controls], queue=False, **quiet)
+        photo.upload(with_preview, photo, photo, concurrency_limit=1, **quiet)
         drop.upload(opening.dropped, [share, form.controls["methods"]], [status, *controls], queue=False, **quiet)
         made = share.submit(handlers.sharing.download, None, share, **quiet)
         made.failure(None, None, None, js=DOWNLOAD_FAILED, api_visibility="private")

@@ -40,5 +40,7 @@ def preview_of(path: str) -> str:
 def original_of(path: str) -> str:
     """The uploaded file that `path` is the preview of; `path` itself where it is no preview."""
     match = NAME.fullmatch(Path(path).name)
-    found = Path(get_upload_folder()) / match[1] / match[2] if match else None
-    return str(found) if found and Path(match[2]).name == match[2] and found.is_file() else path
+    if match is None or Path(match[2]).name != match[2]:
+        return path
+    found = Path(get_upload_folder()) / match[1] / match[2]
+    return str(found) if found.is_file() else path

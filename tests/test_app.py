@@ -219,12 +219,12 @@ def test_stop_keeps_what_is_finished(engine, photo, tmp_path):
     button = threading.Thread(target=handlers.stop, args=(session,))
     handlers.runs["a"].stop.set()  # the button's thread may be late; the run is to stop at its next step either way
     button.start()
-    *_, (status, panes, timing, share) = answers
+    *_, (status, view, timing, share) = answers
     button.join(10)
     assert not button.is_alive()
     assert (status.state, status.text) == ("stopped", "Stopped. 1 of 5 finished.")
-    assert [bool(pane.file) for pane in panes] == [True, False, False, False, False]
-    assert panes[1].detail.startswith("Not run") and "Base" in timing
+    assert [bool(pane.file) for pane in view.panes] == [True, False, False, False, False]
+    assert view.panes[1].detail.startswith("Not run") and "Base" in timing
     assert list(share.run.pictures()) == ["base"] and shelf.open(share.run.id)
     assert not handlers.runs
 

@@ -18,6 +18,7 @@ from lua_demo.runs import keeping, store
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request, Result, UserError
 from lua_demo.ui.handlers import Handlers
+from lua_demo.ui.viewer import View
 
 METHODS = ("base", "lua", "bicubic")
 BY_DATA = "data:image/webp;base64,"
@@ -32,8 +33,8 @@ def last(engine, shelf, path, on_result=lambda count: None):
     """The last answer of the page; `on_result` is called after each picture."""
     seen = 0
     for answer in Handlers(engine, shelf).show(resolve(Request(str(path), 2, 64, METHODS)), threading.Event()):
-        status, panes, *_ = answer
-        shown = sum(bool(pane.file) for pane in panes) if isinstance(panes, list) else 0
+        status, shown_now, *_ = answer
+        shown = sum(bool(pane.file) for pane in shown_now.panes) if isinstance(shown_now, View) else 0
         if status.state == "busy" and shown > seen:
             seen = shown
             on_result(seen)
@@ -58,10 +59,10 @@ def test_a_store_that_is_full_costs_no_picture(engine, shelf, photo, monkeypatch
         if when == "at a picture" and count == 1:
             monkeypatch.setattr(keeping, "write_display", full)
 
-    status, panes, timing, share = last(engine, shelf, photo(160, 120), fill)
+    status, view, timing, share = last(engine, shelf, photo(160, 120), fill)
     assert status.state == "done" and "not kept, so there is no link" in status.text and share is None
     assert "secret" not in status.text and str(shelf.folder) not in status.text and "LUA" in timing
-    for pane in panes:
+    for pane in view.panes:
         assert pane.file.startswith(BY_DATA) and pane.to_json()["image"] == {"url": pane.file}
         picture = Image.open(io.BytesIO(base64.b64decode(pane.file.removeprefix(BY_DATA))))
         assert np.array_equal(np.asarray(picture), expected[pane.key])
@@ -70,8 +71,8 @@ def test_a_store_that_is_full_costs_no_picture(engine, shelf, photo, monkeypatch
 
 def test_a_source_that_goes_meanwhile_costs_nothing(engine, shelf, photo):
     path = photo(160, 120)
-    status, panes, _, share = last(engine, shelf, path, lambda count: path.unlink(missing_ok=True))
-    assert status.state == "done" and all(isinstance(pane.file, Path) for pane in panes)
+    status, view, _, share = last(engine, shelf, path, lambda count: path.unlink(missing_ok=True))
+    assert status.state == "done" and all(isinstance(pane.file, Path) for pane in view.panes)
     assert list(shelf.open(share.run.id).pictures()) == list(METHODS) and share.run.source is None
 
 
@@ -86,11 +87,11 @@ def test_a_later_method_that_fails_costs_no_finished_picture(engine, shelf, phot
         raise error
 
     hook = network_of(engine, "lua").register_forward_pre_hook(fail)
-    status, panes, _, share = last(engine, shelf, photo(128, 120))
+    status, view, _, share = last(engine, shelf, photo(128, 120))
     hook.remove()
     assert status.state == "error" and words in status.text and "1 of 3 finished before." in status.text
     assert "secret" not in status.text
-    assert [bool(pane.file) for pane in panes] == [True, False, False]
+    assert [bool(pane.file) for pane in view.panes] == [True, False, False]
     assert list(shelf.open(share.run.id).pictures()) == ["base"]
     assert engine._lock.acquire(timeout=1), "and the next comparison can run"
     engine._lock.release()

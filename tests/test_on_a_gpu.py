@@ -22,7 +22,7 @@ from lua_demo.machine import memory
 from lua_demo.machine.memory import DROP_ENCODERS, RESIDENT
 from lua_demo.models.base_model import BaseModel
 from lua_demo.models.decoding import ELEMENTS_PER_PIXEL, decode
-from lua_demo.networks import fast, linear, swin, windows
+from lua_demo.networks import fast, onednn, swin, windows
 from lua_demo.networks.kl import SCORES
 from lua_demo.networks.skip import least_squares
 from lua_demo.schema import UserError
@@ -44,7 +44,7 @@ def compiles(monkeypatch):
     own = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", functools.partialmethod(own, backend=backend))
     monkeypatch.setattr(swin, "CACHED_TOKENS", None)  # one piece, as on CUDA
-    monkeypatch.setattr(linear, "onednn_takes", lambda x, weight: False)
+    monkeypatch.setattr(onednn, "takes", lambda x, weight: False)
     torch._dynamo.reset()
     yield found
     torch._dynamo.reset()

@@ -53,8 +53,8 @@ def test_every_step_is_told_and_the_run_is_kept(handlers):
     assert "Base, as decoded: generate, step 2 of 3, 0 of 3 done" in told
     assert "Native (sampled large): generate, step 3 of 3, 2 of 3 done" in told
     assert [status.done for status, *_ in answers if "step 2 of 3, 0" in status.text] == [pytest.approx(2 / 3)]
-    status, panes, timing, share = answers[-1]
-    assert status.state == "done" and [pane.label for pane in panes][-1] == "Native (sampled large)"
+    status, view, timing, share = answers[-1]
+    assert status.state == "done" and [pane.label for pane in view.panes][-1] == "Native (sampled large)"
     assert "words that the model does not know, ignored: dragon" in timing and "generate" in timing
     run = handlers.store.open(share.run.id)
     assert run.document["settings"]["prompt"] == PROMPT and run.source is None and run.latent

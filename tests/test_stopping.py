@@ -200,7 +200,7 @@ def page(engine, path, store, monkeypatch):
 
 
 def page_run(engine, path, store, monkeypatch):
-    monkeypatch.setattr("lua_demo.ui.handlers.panes", breaks)
+    monkeypatch.setattr("lua_demo.ui.handlers.view", breaks)
     list(Handlers(engine, store).run(form(image=str(path)), gr.Request(session_hash="a")))
 
 

@@ -87,7 +87,7 @@ else:
     try:
         answers = list(Handlers(engine, Store(folder)).show(resolve(request), threading.Event()))
         status, pictures, timing, share = answers[-1]
-        panes = [pane.key for pane in pictures if pane.file]
+        panes = [pane.key for pane in pictures.panes if pane.file]
         print(json.dumps([status.state, status.text, panes, names, sorted(kind for kind, _ in engine.models.networks)]))
     except UserError as error:
         print(json.dumps(["refused", str(error), [], names, []]))

@@ -5,7 +5,9 @@ const name = () => {
     const file = decodeURIComponent(button.querySelector("img")?.src ?? "").split("/").at(-1).replace(/\.\w+$/, "");
     if (file) button.setAttribute("aria-label", `Example: ${file.replaceAll("-", " ")}`);
   }
-  for (const button of document.querySelectorAll("button[aria-label='Click to upload or drop files']")) button.removeAttribute("aria-label");
+  for (const button of document.querySelectorAll("button.upload-container[aria-label], button[aria-label='Click to upload or drop files']")) {
+    button.removeAttribute("aria-label");
+  }
 };
 new MutationObserver(name).observe(document.querySelector(".gradio-container"), { childList: true, subtree: true });
 name();

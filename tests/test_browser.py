@@ -34,6 +34,7 @@ def clear_photo(page: Page) -> None:
 
 
 def upload(page: Page, path: Path) -> None:
+    page.locator("#source").get_by_text("Photo").click()
     clear_photo(page)
     page.set_input_files("#photo input[type=file]", path)
     expect(page.locator("#photo img")).to_have_attribute("src", re.compile(re.escape(path.name)))

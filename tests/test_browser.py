@@ -155,7 +155,7 @@ def test_grid_shows_all_and_says_what_is_missing(open_page, photo):
     page = open_page()
     compare(page, photo(WIDTH, HEIGHT))
     page.get_by_role("button", name="Grid").click()
-    expect(page.locator("#viewer .grid .pane canvas")).to_have_count(4)
+    expect(page.locator("#viewer .grid .pane canvas")).to_have_count(5)
     missing = page.locator("#viewer .grid .pane .wait")
     expect(missing).to_have_text(re.compile(f"Left out: the photo is {WIDTH} x {HEIGHT}"))
     picture = page.locator("#viewer").screenshot()
@@ -170,7 +170,7 @@ def test_stop_stops_and_the_next_run_works(open_page, photo):
     expect_state(page, "busy")
     page.click("#stop")
     expect_state(page, "stopped")
-    expect(page.locator("#status .text")).to_have_text(re.compile(r"^Stopped\. [0-4] of 5 finished\.$"))
+    expect(page.locator("#status .text")).to_have_text(re.compile(r"^Stopped\. [0-5] of 6 finished\.$"))
     page.get_by_role("radio", name="2×").check()
     compare(page, photo(WIDTH, HEIGHT))
 

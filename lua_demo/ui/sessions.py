@@ -66,7 +66,7 @@ class Sessions:
 
     def crash(self, shown: dict[str, Any]) -> Any:
         """After an error that is no UserError: the line must not go on claiming that something runs."""
-        return CRASHED if shown["state"] == "busy" else gr.skip()
+        return CRASHED if shown["state"] in ("busy", "waiting") else gr.skip()
 
     def leave(self, session: gr.Request) -> None:
         """The tab was closed: nobody waits for the result."""

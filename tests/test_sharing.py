@@ -51,13 +51,15 @@ def test_a_fresh_page_shows_a_finished_comparison(open_page, page_store):
     settled(page)
     assert canvas(page)[..., :3].std() > 20
     expect(page.locator("#timing table")).to_be_visible()
-    expect(page.locator("#photo img")).to_have_attribute("src", re.compile(r"mountain-lake\.jpg"))
+    pinned = page_store.open(page_store.pinned_names()[0])
+    prompt = pinned.document["settings"]["prompt"]
+    expect(page.locator("#prompt textarea")).to_have_value(prompt)
     assert shared_run(page) == page_store.pinned_names()[0] and "run=" not in page.url
     assert not page_store.folder.exists(), "nothing was computed"
     page.click("#compare")  # with what is in the form
     expect_state(page, "done")
     (run,) = (run for run in page_store.runs() if run.id not in page_store.pinned_names())
-    assert run.document["source"]["example"] == "mountain-lake.jpg"
+    assert run.document["settings"]["prompt"] == prompt
 
 
 def test_a_link_shows_the_same_in_another_browser(open_page, photo):

@@ -266,4 +266,6 @@ def test_an_error_map_is_one_key_away(open_page):
     view = page.locator("#viewer [data-view]")
     expect(view).to_have_attribute("data-view", re.compile("mode=difference&left=native&right=bicubic"))
     expect(page.locator("#viewer .stage")).to_be_focused()
-    expect(page.locator("#viewer [data-ref=single] .tag.left b")).to_contain_text("Native (rendered large) − Bicubic latent")
+    expect(page.locator("#viewer [data-ref=single] .tag.left b")).to_contain_text(
+        "Native (rendered large) − Bicubic latent"
+    )

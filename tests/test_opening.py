@@ -129,7 +129,7 @@ def test_a_run_with_settings_of_another_version(opening, shelf, photo):
     images.save_display(picture(80, 60), draft / "lua.webp")
     run = shelf.finish(draft, document, request.image)
     _, view, _, _, form = open_page(opening, run=run.id)
-    assert [bool(pane.file) for pane in view.panes] == [True] and form["size"] == 512
+    assert [pane.key for pane in view.panes if pane.file] == ["lua"] and form["size"] == 512
 
 
 def test_a_link_with_settings_fills_the_form_and_runs_nothing(opening, shelf):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +115,12 @@ def panes(ballot: Ballot) -> list[Pane]:
 
 def result_html(ballot: Ballot, counts: Sequence[Tally]) -> str:
     """Who A and B are, what this voter chose, this pair's count, and the count of all pairs."""
+    told = dict(zip(ballot.shown, ballot.labels, strict=True))
     return render(
         "vote.html",
         chosen=ballot.choice,
         names=dict(zip("ab", ballot.labels, strict=True)),
-        sentences=[in_words(entry) for entry in counts if set(entry.pair) == set(ballot.shown)],
+        sentences=[in_words(entry, told) for entry in counts if set(entry.pair) == set(ballot.shown)],
         **_tally(counts),
     )
 
@@ -132,9 +133,10 @@ def leading(entry: Tally) -> Tally:
     return Tally(entry.pair[::-1], entry.wins[::-1], entry.ties, 1 - entry.share, (1 - high, 1 - low))
 
 
-def in_words(entry: Tally) -> str:
+def in_words(entry: Tally, names: Mapping[str, str]) -> str:
+    """The count of one pair; `names`: method -> what the voter was told that it is."""
     entry = leading(entry)
-    first, second = map(label, entry.pair)
+    first, second = (names[key] for key in entry.pair)
     ties = f" {entry.ties} saw no difference." if entry.ties else ""
     if entry.share is None:
         return f"No vote so far prefers {first} or {second}.{ties}"

@@ -18,6 +18,7 @@ from lua_demo.engine import Engine
 from lua_demo.models.weights import load_autoencoder, load_lua, load_swinir
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.pictures.images import list_images
+from lua_demo.schema import Request, Result
 
 KODAK = Path(__file__).resolve().parents[2] / "shared" / "data" / "kodak"
 EMBEDDED = WEIGHTS_DIR / "embedded"
@@ -109,3 +110,11 @@ def test_lua_beats_the_baselines_on_kodak(tmp_path):
     assert result.mean(2, "lua", "ms_ssim") > result.mean(2, "base", "ms_ssim")
     assert psnr[4, "lua"] >= psnr[4, "base"] + 0.9
     assert all(result.mean(scale, "lua", "grid") < 1.1 for scale in (2, 4))
+
+
+def test_what_the_swinir_beside_lua_owes_the_cnn_stands_beside_its_pictures(photo):
+    engine = Engine("cpu")
+    request = Request(str(photo(64, 48)), size=32, methods=("swinir", "cnn"))
+    notes = {event.method: event.notes for event in engine.compare(request) if isinstance(event, Result)}
+    assert any("no verdict on SwinIR" in note for note in notes["swinir"])
+    assert not any("SwinIR" in note for note in notes["cnn"])

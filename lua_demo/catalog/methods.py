@@ -57,6 +57,11 @@ class Method:
 OWN_FOLDER = "LUA_DEMO_UPSCALERS"
 """Environment variable with a folder of the user's own upscalers."""
 
+SWINIR_NOTE = (
+    "our own SwinIR starts from the trained CNN, and its own trunk was trained for minutes: what it gains is the CNN's "
+    "doing, and it is no verdict on SwinIR"
+)
+
 METHODS: dict[str, Method] = {
     "base": Method("Base, as decoded", "The base latent, decoded without upscaling.", BASE),
     "lua": Method(
@@ -64,7 +69,7 @@ METHODS: dict[str, Method] = {
     ),
     "swinir": Method(
         "SwinIR (pixels)", "One decode, then SwinIR upscales pixels.",
-        PIXEL_UPSCALE, Upscaler("swinir", "embedded/swinir", window=16),
+        PIXEL_UPSCALE, Upscaler("swinir", "embedded/swinir", window=16, note=SWINIR_NOTE),
     ),
     "cnn": Method(
         "CNN (pixels)", "One decode, then a plain residual CNN upscales pixels.",

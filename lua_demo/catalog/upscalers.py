@@ -49,6 +49,7 @@ class Upscaler:
         licence: of the weights, as an SPDX identifier.
         window: input cells or pixels per attention window; 0 for a network without windows. (Our SwinIR folds 2 x 2 px
             into a position, and its windows hold 8 x 8 positions.)
+        note: what a reader of its pictures must know of the shipped weights; mostly nothing.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Upscaler:
     scales: tuple[int, ...] = ()
     licence: str = "Apache-2.0"
     window: int = 0
+    note: str = ""
 
     @property
     def published(self) -> list[File]:

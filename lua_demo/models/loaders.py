@@ -14,6 +14,7 @@ from lua_demo.models.sesqui import load_sesqui
 from lua_demo.models.upscaler_files import read_upscaler
 from lua_demo.models.upscalers import Found, bicubic
 from lua_demo.models.weights import load_cnn
+from lua_demo.paths import WEIGHTS_DIR
 
 Loader = Callable[[Upscaler, str, Path], Found]
 """(row, key of the latent space, folder of all weights) -> the upscaler; UserError where it cannot be loaded."""
@@ -24,7 +25,8 @@ def _lua(row: Upscaler, space: str, weights: Path) -> Found:
 
 
 def _pixels(row: Upscaler, space: str, weights: Path) -> Found:
-    return Found(load_pixel_upscaler(row, weights), source_of(row, space, weights))
+    note = row.note if weights == WEIGHTS_DIR else ""
+    return Found(load_pixel_upscaler(row, weights), source_of(row, space, weights), note)
 
 
 def _cnn(row: Upscaler, space: str, weights: Path) -> Found:

@@ -256,7 +256,8 @@ def test_the_page_gives_nothing_away_before_the_vote(open_page, page_store):
     assert vote.chosen == vote.shown[1] and vote.run == anonymous(page_store.pinned_names()[0])
     expect(left).to_have_text(re.compile("^A: .+"))
     expect(page.locator("#vote-choices")).to_be_hidden()
-    expect(page.locator("#vote-words tbody tr").first).to_contain_text(re.compile(r"\d % \d+ to \d+ %"))
+    decided = page.locator("#vote-words tbody tr").filter(has_text=re.compile(r"\d % \d+ to \d+ %"))
+    expect(decided).not_to_have_count(0)  # other tests' ties have rows of their own
     page.click("#vote-next")
     expect(left).to_have_text("A")
     expect(page.locator("#vote-choices")).to_be_visible()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import lua_demo
 from lua_demo.catalog import cost
-from lua_demo.catalog.compositions import ENCODE, RENDER, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Output, Step
+from lua_demo.catalog.compositions import ENCODE, REFINE, RENDER, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Output, Step
 from lua_demo.catalog.prompts import understand
 from lua_demo.machine.cancel import raise_if_set, stops_on
 from lua_demo.machine.finite import check_finite
@@ -31,7 +31,7 @@ from lua_demo.machine.memory import give_back, is_out_of_memory
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.machine.timing import Measurement, measure, synchronise
 from lua_demo.models import decoding
-from lua_demo.models.generators import from_photo
+from lua_demo.models.generators import Start, from_photo
 from lua_demo.models.loaded import Absent, Models
 from lua_demo.models.upscalers import enlarge
 from lua_demo.paths import WEIGHTS_DIR
@@ -305,10 +305,11 @@ class Engine:
     def _method(self, task: _Task, key: str, notes: tuple[str, ...]) -> Generator[Progress, None, Result]:
         row = task.job.methods[key]
         try:
-            if row.sampled_large:
+            if row.sampled_large or row.refines:
                 reason = yield from self._too_much(task, key)
                 if reason:
                     return Result(key, row.label, None, skipped=reason, notes=notes)
+            if row.sampled_large:
                 notes = (*notes, *beyond(task.job, task.target))
             if row.is_truth:
                 spans = [replace(task.kept[row.steps].span, shared=True)] if row.steps else []
@@ -358,7 +359,9 @@ class Engine:
         return None, ("not measured: out of memory",)
 
     def _too_much(self, task: _Task, key: str) -> Generator[Progress, None, str | None]:
-        """Why the native column is left out: it does not fit or, judged by the pace of the base size, takes long."""
+        """Why a column that samples at the target size is left out: it does not fit or, judged by the pace of the base
+        size, takes long.
+        """
         job, request = task.job, task.job.request
         if request.force_native:
             return None
@@ -369,11 +372,12 @@ class Engine:
         if request.base not in self._pace:
             yield from self._chain(task, key, (SAMPLE,))
         size, pace = self._pace[request.base]
-        seconds = cost.native_seconds(job.base, request.steps, size, target, pace)
+        steps = job.refine_steps if job.methods[key].refines else request.steps
+        seconds = cost.native_seconds(job.base, steps, size, target, pace)
         if seconds <= cost.LONGEST_SECONDS:
             return None
         return (
-            f"it would take about {cost.duration(seconds)}: {request.steps} steps at {target[0]} x {target[1]}, judged "
+            f"it would take about {cost.duration(seconds)}: {steps} steps at {target[0]} x {target[1]}, judged "
             f"by {pace:.2g} s for one at {size[0]} x {size[1]}; choose a smaller size or scale or fewer steps, {force}"
         )
 
@@ -395,8 +399,8 @@ class Engine:
                 x, span, said = kept.x, replace(kept.span, shared=True), kept.notes
             else:
                 source = x
-                if step in (SAMPLE, SAMPLE_LARGE):
-                    output, measured = yield from self._sample(task, key, step, kit, factor)
+                if step in (SAMPLE, SAMPLE_LARGE, REFINE):
+                    output, measured = yield from self._sample(task, key, step, kit, source, factor)
                 else:
                     yield job.progress(key, step.name)
                     output, measured = self._execute_with_room(step, kit, source, factor, task.stop)
@@ -419,7 +423,7 @@ class Engine:
         """The three operations of one method; sampling, which reports its steps, is bound in `_sample`."""
         vae, upscaler = self.models.vae(task.job), self.models.upscaler(task.job, key)
 
-        def generate(factor: int) -> Output:
+        def generate(factor: int, _: Tensor | None) -> Output:
             photo = task.small if factor == 1 else task.truth
             assert photo is not None  # methods that need the truth are left out without it
             return Output(from_photo(vae, images.to_tensor(photo).to(self.device)))
@@ -436,7 +440,7 @@ class Engine:
         )
 
     def _sample(
-        self, task: _Task, key: str, step: Step, kit: Kit, factor: int
+        self, task: _Task, key: str, step: Step, kit: Kit, start: Tensor | None, factor: int
     ) -> Generator[Progress, None, tuple[Output, Measurement]]:
         """As `_execute`, step by step on a thread; after an out-of-memory with the next plan that asks less."""
         job, request, size = task.job, task.job.request, task.scaled(factor)
@@ -446,9 +450,9 @@ class Engine:
                 if base.plan is None:  # it had to make room
                     yield job.progress(key, "load")
                 base.place(size)
-            yield job.progress(key, step.name, 0, request.steps)
+            yield job.progress(key, step.name, 0, job.steps_of(step))
             try:
-                output, measured, pace = yield from self._sample_once(task, key, step, kit, size)
+                output, measured, pace = yield from self._sample_once(task, key, step, kit, start, factor)
                 break
             except (MemoryError, RuntimeError) as error:
                 if not (base and is_out_of_memory(error)):
@@ -461,27 +465,37 @@ class Engine:
             notes.append(f"out of memory with this: {plan}; sampled again with less")
         if base:
             notes.append(f"{base.row.label}: {base.plan_label}")
+        if step is REFINE:
+            notes.append(
+                f"the last {job.steps_of(step)} of {request.steps} steps ran again at {size[0]} x {size[1]}, from the "
+                "enlarged latent with noise: texture, letters and small objects may be invented"
+            )
         self._pace[request.base] = size, pace
         return Output(output.x, (*notes, *output.notes)), measured
 
     def _sample_once(
-        self, task: _Task, key: str, step: Step, kit: Kit, size: tuple[int, int]
+        self, task: _Task, key: str, step: Step, kit: Kit, start: Tensor | None, factor: int
     ) -> Generator[Progress, None, tuple[Output, Measurement, float]]:
         """What the sampler made, how long it took, and seconds per step."""
-        request, sampler = task.job.request, self.models.sampler(task.job)
+        job, request, sampler = task.job, task.job.request, self.models.sampler(task.job)
+        asked = request.prompt, task.scaled(factor), request.steps, request.guidance, request.seed
+        count = job.steps_of(step)
 
         def work(report: Report, closed: threading.Event) -> tuple[Output, Measurement, float]:
             pace = Pace(report, partial(synchronise, self.device))
-            asked = request.prompt, size, request.steps, request.guidance, request.seed
-            sampling = replace(kit, generate=lambda _: Output(sampler(*asked, pace)))
-            output, measured = self._execute(step, sampling, None, 1, task.stop, closed)
+
+            def generate(factor: int, x: Tensor | None) -> Output:
+                return Output(sampler(*asked, pace, None if x is None else Start(x, count)))
+
+            sampling = replace(kit, generate=generate)
+            output, measured = self._execute(step, sampling, start, factor, task.stop, closed)
             return output, measured, pace.seconds_per_step(measured.seconds)
 
         steps = steps_of(work)
         with contextlib.closing(steps):
             try:
                 while True:
-                    yield task.job.progress(key, step.name, next(steps), request.steps)
+                    yield job.progress(key, step.name, next(steps), count)
             except StopIteration as end:
                 return end.value
 

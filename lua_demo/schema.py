@@ -54,7 +54,9 @@ class Request:
         latent: path of a safetensors file with the base latent itself, instead of a photo.
         prompt: free text, instead of a photo: the base is sampled.
         steps, guidance: of the sampler. aspect: key of `catalog.ASPECTS`. All three are for a prompt only.
-        force_native: sample the native column however long it takes and whatever memory it takes.
+        force_native: sample at the target size however long it takes and whatever memory it takes.
+        refine: share of the sampler's steps, over 0 and up to 1, that run again at the target size where that is asked
+            for; as many of them bring as much noise.
     """
 
     image: str = ""
@@ -70,6 +72,7 @@ class Request:
     aspect: str = "1:1"
     decoder: str = ""
     force_native: bool = False
+    refine: float = 0.25
 
     @property
     def kind(self) -> str:

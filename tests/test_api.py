@@ -14,7 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from lua_demo.catalog.methods import METHODS
+from lua_demo.catalog.methods import methods_of
 from lua_demo.commands.main import main
 from lua_demo.engine import Engine
 from lua_demo.request.validate import validated
@@ -39,7 +39,8 @@ def upscale(client: Client, path: Path, **changes) -> list[dict]:
 
 def test_models_names_all_that_can_be_run(client, prompted_weights):
     models = client.predict(api_name="/models")
-    assert list(models["methods"]) == list(METHODS)
+    assert list(models["methods"]) == list(methods_of("photo"))
+    assert "refine" in models["bases"]["sdxl"]["methods"] and "refine" not in models["bases"]["embedded"]["methods"]
     assert models["methods"]["lua"]["stages"] == ["encode", "upscale", "decode"]
     assert models["methods"]["native"]["needs_original"] and not models["methods"]["roundtrip"]["default"]
     space = models["latent_spaces"]["embedded"]

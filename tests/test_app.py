@@ -47,7 +47,7 @@ def form(**changes) -> dict:
     return {
         "source": "photo", "prompt": "", "image": None, "latent": None, "scale": 2, "methods": METHODS, "size": 64,
         "seed": 0, "steps": 3, "guidance": 3.0, "aspect": "1:1", "base": "embedded", "decoder": "",
-        "force_native": False, **changes,
+        "force_native": False, "refine": 0.25, **changes,
     }  # fmt: skip
 
 
@@ -205,7 +205,7 @@ def test_what_is_public(client):
     names = [parameter["parameter_name"] for parameter in endpoints["/compare"]["parameters"]]
     assert names == [
         "prompt", "image", "latent", "scale", "methods", "size", "seed", "steps", "guidance", "aspect",
-        "base", "decoder", "force_native",
+        "base", "decoder", "force_native", "refine",
     ]  # fmt: skip
 
 

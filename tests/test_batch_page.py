@@ -23,7 +23,7 @@ from lua_demo.ui.batch import MAX_ITEMS, Batches
 METHODS = ["base", "lua"]
 FORM = {
     "scale": 2, "methods": METHODS, "size": 64, "base": "embedded", "decoder": "", "steps": 16, "guidance": 3.0,
-    "aspect": "1:1", "force_native": False,
+    "aspect": "1:1", "force_native": False, "refine": 0.25,
 }  # fmt: skip
 
 

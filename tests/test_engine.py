@@ -13,7 +13,7 @@ from conftest import network_of, picture
 from PIL import Image
 from torch.nn import functional as F
 
-from lua_demo.catalog.methods import METHODS
+from lua_demo.catalog.methods import METHODS, methods_of
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import KEPT_BASES, Engine
 from lua_demo.models.loaders import LOADERS
@@ -23,7 +23,9 @@ from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 
 # What needs no download; the others are run where their files are served.
 EVERYTHING = tuple(
-    key for key, row in METHODS.items() if not (row.upscaler and (row.upscaler.files or row.upscaler.by_space))
+    key
+    for key, row in methods_of("photo").items()
+    if not (row.upscaler and (row.upscaler.files or row.upscaler.by_space))
 )
 
 

@@ -19,7 +19,7 @@ from lua_demo.ui.opening import Opening, initial
 
 CONTROLS = (
     "source", "prompt", "image", "latent", "scale", "methods", "size", "seed", "steps", "guidance", "aspect", "base",
-    "decoder", "force_native",
+    "decoder", "force_native", "refine",
 )  # fmt: skip
 PROMPT = Request(
     prompt="a lake at night",

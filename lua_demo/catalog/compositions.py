@@ -22,20 +22,21 @@ class Kit:
     """The three operations, bound to what one comparison works on.
 
     Attributes:
-        generate: factor -> latent for an image of `factor` times the base size.
+        generate: (factor, what the step before made, from which a sampler goes on; None at first) -> latent for an
+            image of `factor` times the base size.
         upscale: (latent or image, factor) -> the same, exactly `factor` times as large.
         decode: latent -> image.
         size: (width, height) of the base image in pixels.
     """
 
-    generate: Callable[[int], Output]
+    generate: Callable[[int, Tensor | None], Output]
     upscale: Callable[[Tensor, int], Output]
     decode: Callable[[Tensor], Output]
     size: tuple[int, int]
 
 
-def _generate(kit: Kit, _: Tensor | None, factor: int) -> Output:
-    return kit.generate(factor)
+def _generate(kit: Kit, start: Tensor | None, factor: int) -> Output:
+    return kit.generate(factor, start)
 
 
 def _upscale(kit: Kit, x: Tensor | None, factor: int) -> Output:
@@ -70,11 +71,14 @@ ENCODE, ENCODE_LARGE = Step("encode", _generate), Step("encode", _generate, enla
 SAMPLE, SAMPLE_LARGE = Step("generate", _generate), Step("generate", _generate, enlarges=True)
 RENDER = Step("generate", _generate)
 """A scene, rendered once at the target size: all that is compared starts from it, as from a photo of that size."""
+REFINE = Step("refine", _generate, enlarges=True)
+"""The last steps of the sampler once more, from what the step before made, with noise."""
 UPSCALE = Step("upscale", _upscale, enlarges=True)
 DECODE = Step("decode", _decode)
 
 BASE = (ENCODE, DECODE)
 LATENT_UPSCALE = (ENCODE, UPSCALE, DECODE)
+REFINED = (ENCODE, UPSCALE, REFINE, DECODE)
 PIXEL_UPSCALE = (ENCODE, DECODE, UPSCALE)
 LARGE = (ENCODE_LARGE, DECODE)
 ORIGINAL = ()  # the photo itself

@@ -6,8 +6,8 @@ for `output_type="latent"` differs (FLUX.2 gives patches, FLUX.2 [klein] what it
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,6 +70,30 @@ def _klein(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> di
 
 
 @dataclass(frozen=True)
+class Refiner:
+    """The image-to-image pipeline of a family: it adds noise to a latent and runs the last steps of the sampler.
+
+    Attributes:
+        pipeline: its class in diffusers. It is made of the components of the base's own pipeline.
+        asked: (steps to run, steps of the whole sampler, (width, height) in px) -> what its call takes for that.
+        settings: what its constructor takes beside the components.
+    """
+
+    pipeline: str
+    asked: Callable[[int, int, tuple[int, int]], dict[str, Any]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _flow_strength(kept: int, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+    # These round the steps up, SDXL's rounds them down: half a step keeps both away from rounding errors.
+    return {"strength": (kept - 0.5) / steps, "width": size[0], "height": size[1]}
+
+
+def _sdxl_strength(kept: int, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+    return {"strength": min(1.0, (kept + 0.5) / steps)}
+
+
+@dataclass(frozen=True)
 class Family:
     """One kind of pipeline.
 
@@ -82,6 +106,7 @@ class Family:
         denoiser: the component that samples.
         guidance: our guidance, where 1 is off, -> the pipeline's.
         without: components that nothing here needs.
+        refiner: its image-to-image pipeline, if it has one that takes latents.
     """
 
     pipeline: str
@@ -91,6 +116,7 @@ class Family:
     denoiser: str = "transformer"
     guidance: Callable[[float], float] = float
     without: tuple[str, ...] = ()
+    refiner: Refiner | None = None
 
 
 FAMILIES: dict[str, Family] = {
@@ -103,11 +129,27 @@ FAMILIES: dict[str, Family] = {
         denoiser="unet",
         without=("safety_checker", "feature_extractor"),
     ),
-    "sdxl": Family("StableDiffusionXLPipeline", _guided(), multiple=8, denoiser="unet"),
-    "sd3": Family("StableDiffusion3Pipeline", _guided(prompt_2=None, prompt_3=None)),
-    "flux1": Family("FluxPipeline", _flux1, unpack),
+    "sdxl": Family(
+        "StableDiffusionXLPipeline",
+        _guided(),
+        multiple=8,
+        denoiser="unet",
+        # It would put its watermark on the latent.
+        refiner=Refiner("StableDiffusionXLImg2ImgPipeline", _sdxl_strength, {"add_watermarker": False}),
+    ),
+    "sd3": Family(
+        "StableDiffusion3Pipeline",
+        _guided(prompt_2=None, prompt_3=None),
+        refiner=Refiner("StableDiffusion3Img2ImgPipeline", _flow_strength),
+    ),
+    "flux1": Family("FluxPipeline", _flux1, unpack, refiner=Refiner("FluxImg2ImgPipeline", _flow_strength)),
     "flux2": Family("Flux2Pipeline", _flux2, unpack),
     "flux2-klein": Family("Flux2KleinPipeline", _klein, unpack),
     # Its w counts from 0: it adds w times the difference to the guided prediction.
-    "z-image": Family("ZImagePipeline", _guided(), guidance=lambda value: value - 1),
+    "z-image": Family(
+        "ZImagePipeline",
+        _guided(),
+        guidance=lambda value: value - 1,
+        refiner=Refiner("ZImageImg2ImgPipeline", _flow_strength),
+    ),
 }

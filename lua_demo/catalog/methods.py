@@ -17,10 +17,12 @@ from lua_demo.catalog.compositions import (
     LATENT_UPSCALE,
     ORIGINAL,
     PIXEL_UPSCALE,
+    REFINED,
     Step,
     from_prompt,
     from_scene,
 )
+from lua_demo.catalog.families import FAMILIES
 from lua_demo.catalog.published import REALESRGAN, REALPLKSR, SESQUI, SPAN, SWINIR_OFFICIAL
 from lua_demo.catalog.upscalers import SUFFIXES, Upscaler
 from lua_demo.schema import UserError
@@ -38,6 +40,7 @@ class Method:
         is_truth: the photo at the target size itself: what the others are measured against.
         default: selected when the user chooses nothing.
         sampled_large: a prompt sampled at the target size: it may be refused for its time or memory.
+        refines: samples on from an enlarged latent: only for prompts, and bases of a family with a `refiner`.
         of_prompt: the row that stands in for this one where the base comes from a prompt; of_scene: the same where the
             prompt is rendered.
     """
@@ -50,6 +53,7 @@ class Method:
     is_truth: bool = False
     default: bool = True
     sampled_large: bool = False
+    refines: bool = False
     of_prompt: Method | None = None
     of_scene: Method | None = None
 
@@ -66,6 +70,11 @@ METHODS: dict[str, Method] = {
     "base": Method("Base, as decoded", "The base latent, decoded without upscaling.", BASE),
     "lua": Method(
         "LUA (latent)", "LUA upscales the latent, then one decode.", LATENT_UPSCALE, Upscaler("lua", window=8)
+    ),
+    "refine": Method(
+        "LUA + refine", "LUA upscales the latent, the base model's last steps run again at that size with some noise, "
+        "then one decode: it may invent texture, letters and small objects that the base does not have.",
+        REFINED, Upscaler("lua", window=8), default=False, refines=True,
     ),
     "swinir": Method(
         "SwinIR (pixels)", "One decode, then SwinIR upscales pixels.",
@@ -126,15 +135,21 @@ def methods_of(kind: str, base: str = "") -> Mapping[str, Method]:
     For a prompt there is no original, but the same prompt sampled at the target size; where `base`, a key of `BASES`,
     renders it, the rendered picture is the original.
     """
+    plain = {key: row for key, row in METHODS.items() if not row.refines}
     if kind != "prompt":
-        return METHODS
+        return plain
     if base in BASES and BASES[base].renders:
-        return {key: row.of_scene or replace(row, steps=from_scene(row.steps)) for key, row in METHODS.items()}
+        return {key: row.of_scene or replace(row, steps=from_scene(row.steps)) for key, row in plain.items()}
     return {
         key: row.of_prompt or replace(row, steps=from_prompt(row.steps))
-        for key, row in METHODS.items()
+        for key, row in (METHODS if can_refine(base) or not base else plain).items()
         if row.of_prompt or not row.needs_truth
     }
+
+
+def can_refine(base: str) -> bool:
+    """Whether the base can sample on from a latent that is given."""
+    return base in BASES and FAMILIES[BASES[base].family].refiner is not None
 
 
 def add_own(files: Sequence[str | Path]) -> list[str]:

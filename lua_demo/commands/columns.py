@@ -20,8 +20,9 @@ def add_arguments(command: argparse.ArgumentParser, default: str = "") -> None:
 
 
 def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
-    """The methods of --methods, then the files of --upscaler, which become columns."""
-    return tuple(dict.fromkeys([*split(args.methods), *add_own(args.upscaler)]))
+    """The methods of --methods, then that of --refine, then the files of --upscaler, which become columns."""
+    refine = ["refine"] if getattr(args, "refine", None) is not None else []
+    return tuple(dict.fromkeys([*split(args.methods), *refine, *add_own(args.upscaler)]))
 
 
 def split(methods: str) -> tuple[str, ...]:

@@ -129,12 +129,18 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     sampler.add_argument("--steps", type=int, help="of the sampler (default: what the base's makers advise)")
     sampler.add_argument("--guidance", type=float, help="1: off (default: what the base's makers advise)")
     sampler.add_argument("--force-native", action="store_true", help="sample the target size whatever it takes")
+    sampler.add_argument(
+        "--refine", type=float, metavar="SHARE",
+        help="one more column: LUA, then this share of the steps again at the target size, which may invent texture, "
+        "letters and small objects; as 0.25",
+    )  # fmt: skip
     sampler.add_argument("--aspect", default="1:1", help=f"out of {', '.join(ASPECTS)} (default: %(default)s)")
 
 
 def _models(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that `_add_models` adds; None where not given."""
-    return {name: getattr(args, name) for name in ("base", "decoder", "steps", "guidance", "aspect", "force_native")}
+    """The settings that `_add_models` adds, as far as they are given."""
+    names = ("base", "decoder", "steps", "guidance", "aspect", "force_native", "refine")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def run_compare(args: argparse.Namespace) -> int:

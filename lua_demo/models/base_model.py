@@ -119,10 +119,10 @@ class BaseModel:
                 self._load_for(DROP_ENCODERS, encoders=False)
             try:
                 return sample(self._pipeline, self.family, given, size, steps, guidance, *rest)
-            except BaseException:
-                # A pipeline takes its networks off the device at its own end; a stop or an error comes before that.
+            finally:
+                # A pipeline takes its networks off the device at its own end: not after a stop or an error, and not
+                # where another pipeline was made of them.
                 self._pipeline.maybe_free_model_hooks()
-                raise
 
     def _text(self, prompt: str, guided: bool) -> dict[str, Any]:
         if self._encoded is None or self._encoded[0] != (prompt, guided):

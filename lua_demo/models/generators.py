@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lua_demo.catalog.families import FAMILIES, Family
+from lua_demo.catalog.families import FAMILIES, Family, Refiner
 from lua_demo.models.checkpoints import UNREADABLE, refuse_no_numbers
 from lua_demo.models.vaes import VAE
 from lua_demo.schema import UserError
 
 STRIDE = 8
+
+
+@dataclass(frozen=True)
+class Start:
+    """What to sample on from.
+
+    Attributes:
+        latent: normalised, 1 x C x h x w of the size that is sampled. Noise is added to it.
+        kept: number of the sampler's last steps that run.
+    """
+
+    latent: Tensor
+    kept: int
 
 
 def from_photo(vae: VAE, image: Tensor) -> Tensor:
@@ -31,8 +45,9 @@ def sample(
     guidance: float,
     seed: int,
     told: Callable[[int], None] = lambda step: None,
+    start: Start | None = None,
 ) -> Tensor:
-    """Run a diffusers pipeline -> normalised latent 1 x C x height/8 x width/8, float32.
+    """Run a diffusers pipeline, from noise or on from `start` -> normalised latent 1 x C x height/8 x width/8, float32.
 
     Args:
         given: what `family.encode` made of the prompt.
@@ -42,6 +57,11 @@ def sample(
         told: called after each step with the number of steps that are done.
     """
     latents = None
+    asked: dict[str, Any] = {"height": size[1], "width": size[0]}
+    if start is not None:
+        assert family.refiner is not None  # methods that refine are left out without it
+        pipeline = _image_to_image(pipeline, family.refiner, channels=start.latent.shape[1])
+        asked = {"image": start.latent.clone(), **family.refiner.asked(start.kept, steps, size)}
 
     def at_step_end(_, step, time, tensors):
         nonlocal latents
@@ -52,8 +72,7 @@ def sample(
     pipeline.set_progress_bar_config(disable=True)
     pipeline(
         **given,
-        height=size[1],
-        width=size[0],
+        **asked,
         num_inference_steps=steps,
         guidance_scale=family.guidance(guidance),
         generator=torch.Generator().manual_seed(seed),
@@ -62,6 +81,16 @@ def sample(
     )
     assert latents is not None  # a pipeline ends every step with the callback
     return family.to_ours(latents.float(), size[1] // STRIDE, size[0] // STRIDE)
+
+
+def _image_to_image(pipeline: Any, row: Refiner, channels: int) -> Any:
+    """The pipeline of `row`, made of the components of `pipeline`."""
+    import diffusers  # noqa: PLC0415  takes seconds
+
+    made = getattr(diffusers, row.pipeline)(**pipeline.components, **row.settings)
+    # By this number it tells latents from pictures, which it would resize and shift; not all classes set it.
+    made.image_processor.register_to_config(vae_latent_channels=channels)
+    return made
 
 
 class PromptToLatent(nn.Module):

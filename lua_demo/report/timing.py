@@ -19,7 +19,7 @@ from lua_demo.schema import Span
 Row = Mapping[str, Any]
 
 # In the order of legend and columns, with a colour in timing.css; any other stage comes last and is drawn in grey.
-STAGES = ("generate", "encode", "upscale", "decode")
+STAGES = ("generate", "encode", "upscale", "refine", "decode")
 SHARED = "computed once, charged to all that need it"
 COLD = "first run at this size: includes one-time set-up"
 ARROWS: dict[Any, tuple[str, str]] = {max: ("↑", "higher is better"), min: ("↓", "lower is better")}

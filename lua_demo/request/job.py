@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lua_demo.catalog.bases import BASES, Base
+from lua_demo.catalog.compositions import REFINE, Step
 from lua_demo.catalog.families import FAMILIES, Family
 from lua_demo.catalog.methods import Method, methods_of
 from lua_demo.catalog.spaces import AUTOENCODER, SPACES, Space
@@ -42,6 +43,15 @@ class Job:
     def renders(self) -> bool:
         """Whether the prompt becomes a scene that is rendered and encoded."""
         return bool(self.request.prompt) and self.base.renders
+
+    @property
+    def refine_steps(self) -> int:
+        """How many of the sampler's steps run again where a latent is refined: the share asked for, at least one."""
+        return max(1, round(self.request.steps * self.request.refine))
+
+    def steps_of(self, step: Step) -> int:
+        """How many steps of the sampler `step` takes, which samples."""
+        return self.refine_steps if step is REFINE else self.request.steps
 
     def upscaler(self, method: str) -> Upscaler:
         """What enlarges in `method`, which enlarges something."""

@@ -7,16 +7,17 @@ from dataclasses import fields
 from typing import Any
 
 from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.methods import METHODS
 from lua_demo.request.validate import validated_settings
 from lua_demo.schema import Request
 
 SOURCES = ("image", "latent")
 """Fields of `Request` that name a file of one machine: they are no settings, and travel as bytes."""
 
-OF_PROMPTS = ("prompt", "steps", "guidance", "aspect", "force_native")
+OF_PROMPTS = ("prompt", "steps", "guidance", "aspect", "force_native", "refine")
 """Fields that mean nothing where the base does not come from a prompt."""
 
-OF_SAMPLING = ("steps", "guidance", "force_native")
+OF_SAMPLING = ("steps", "guidance", "force_native", "refine")
 """Fields that mean nothing where a prompt is rendered."""
 
 FIELDS = {"prompt": "prompt", "photo": "image", "latent": "latent"}
@@ -32,6 +33,7 @@ def to_settings(request: Request) -> dict[str, Any]:
     """Name -> value that JSON can hold, for every field that matters but the files."""
     idle: tuple[str, ...] = OF_SAMPLING if BASES[request.base].renders else ()
     idle = idle if request.prompt else OF_PROMPTS
+    idle = idle if any(METHODS[key].refines for key in request.methods) else (*idle, "refine")
     values = {name: getattr(request, name) for name in DEFAULTS if name not in idle}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 

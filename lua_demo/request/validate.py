@@ -9,7 +9,17 @@ from reprlib import repr as brief  # a value from outside may be very long
 from typing import Any
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_PROMPT, MAX_SIZE, MAX_STEPS, MIN_SIZE, methods_of
+from lua_demo.catalog.methods import (
+    ASPECTS,
+    MAX_GUIDANCE,
+    MAX_PROMPT,
+    MAX_SIZE,
+    MAX_STEPS,
+    METHODS,
+    MIN_SIZE,
+    can_refine,
+    methods_of,
+)
 from lua_demo.catalog.prompts import meaning
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.schema import Request, UserError
@@ -67,13 +77,17 @@ def validated_settings(request: Request) -> Request:
     number = isinstance(guidance, (int, float)) and not isinstance(guidance, bool)
     if not number or not 1 <= guidance <= MAX_GUIDANCE:
         raise UserError(f"guidance {brief(guidance)} is no number in range; choose 1 (off) to {MAX_GUIDANCE:g}")
+    refine = request.refine
+    number = isinstance(refine, (int, float)) and not isinstance(refine, bool)
+    if not number or not 0 < refine <= 1:
+        raise UserError(f"refine is {brief(refine)}; choose a share of the steps, over 0 and up to 1")
     if not isinstance(request.aspect, str) or request.aspect not in ASPECTS:
         raise UserError(f"aspect {brief(request.aspect)} does not exist; choose {_choices(ASPECTS)}")
     methods = _methods(request.methods, methods_of(request.kind, request.base))
-    prompt, guidance = request.prompt.strip(), float(guidance)
     return replace(
-        request, scale=scale, size=size, seed=seed, methods=methods, prompt=prompt, steps=steps, guidance=guidance
-    )
+        request, scale=scale, size=size, seed=seed, methods=methods, prompt=request.prompt.strip(), steps=steps,
+        guidance=float(guidance), refine=float(refine),
+    )  # fmt: skip
 
 
 def _methods(methods: Any, known: Mapping[str, Any]) -> tuple[str, ...]:
@@ -81,6 +95,11 @@ def _methods(methods: Any, known: Mapping[str, Any]) -> tuple[str, ...]:
         raise UserError(f"methods is {brief(methods)}; give a list of {_choices(known)}")
     result = tuple(dict.fromkeys(str(method) for method in methods))
     for method in result:
+        if method in METHODS and METHODS[method].refines and method not in known:
+            bases = _choices(key for key in BASES if can_refine(key))
+            raise UserError(
+                f"method {method} is for prompts and for bases that sample on from a latent: choose {bases}"
+            )
         if method not in known:
             raise UserError(f"method {brief(method)} does not exist; choose from {_choices(known)}")
     if not result:

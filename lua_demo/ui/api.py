@@ -62,8 +62,8 @@ class Api:
         gr.api(self.upscale, api_name="upscale", concurrency_id="gpu", concurrency_limit=1)
 
     def models(self) -> dict[str, Any]:
-        """What can be run here: latent spaces with scales and weights, methods for photos and for prompts, what a
-        prompt may say, defaults, limits, device, versions.
+        """What can be run here: latent spaces with scales and weights, base models with their methods for prompts,
+        methods for photos and for prompts, what a prompt may say, defaults, limits, device, versions.
         """
         environment = records.environment_json(self.engine.environment())
         return {
@@ -75,7 +75,10 @@ class Api:
                 }
                 for key, space in SPACES.items()
             },
-            "bases": {key: asdict(state) for key, state in states(self.engine).items()},
+            "bases": {
+                key: asdict(state) | {"methods": list(methods_of("prompt", key))}
+                for key, state in states(self.engine).items()
+            },
             "methods": self._methods(methods_of("photo")),
             "prompts": {
                 "methods": self._methods(methods_of("prompt")),
@@ -116,12 +119,14 @@ class Api:
         base: str = Request.base,
         decoder: str = Request.decoder,
         force_native: bool = Request.force_native,
+        refine: float = Request.refine,
         session: gr.Request = None,  # type: ignore[assignment]  # filled in by gradio, which knows it by this type
     ) -> Iterator[dict]:
         """Compare methods of /models on one prompt, one photo or one latent; image and latent: handle_file(path). seed,
-        steps, guidance (by default as the makers of the base advise), aspect and force_native are for a prompt. Answers
-        grow as it runs, the last is complete: {status: {state, text, done, total}, pictures: [{key, label, detail,
-        image: lossless file}], timing: HTML, run: what ?run= opens, files: [name for /export, label]}.
+        steps, guidance (by default as the makers of the base advise), aspect, force_native and refine (of the method of
+        that name: the share of the steps) are for a prompt. Answers grow as it runs, the last is complete: {status:
+        {state, text, done, total}, pictures: [{key, label, detail, image: lossless file}], timing: HTML, run: what
+        ?run= opens, files: [name for /export, label]}.
         """
         answer: dict[str, Any] = {"status": None, "pictures": [], "timing": "", "run": "", "files": []}
         with self.handlers.running(session) as run:
@@ -129,6 +134,7 @@ class Api:
                 job = _job(
                     image, latent, prompt=prompt, scale=scale, methods=methods, size=size, seed=seed, steps=steps,
                     guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
+                    refine=refine,
                 )  # fmt: skip
                 with contextlib.closing(self.handlers.show(job, run.stop)) as answers:
                     for status, views, timing, shared in answers:
@@ -156,6 +162,7 @@ class Api:
         base: str = Request.base,
         decoder: str = Request.decoder,
         force_native: bool = Request.force_native,
+        refine: float = Request.refine,
         session: gr.Request = None,  # type: ignore[assignment]  # filled in by gradio, which knows it by this type
     ) -> Iterator[dict]:
         """Enlarge one photo, one latent or the picture of one prompt, by one method of /models. image or latent:
@@ -170,6 +177,7 @@ class Api:
                 job = _job(
                     image, latent, prompt=prompt, scale=scale, methods=(method,), size=size, seed=seed, steps=steps,
                     guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
+                    refine=refine,
                 )  # fmt: skip
                 with contextlib.closing(self.engine.compare(job, run.stop)) as events:
                     for event in events:

@@ -9,6 +9,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from lua_demo.catalog.bases import BASES
+from lua_demo.catalog.methods import can_refine
 from lua_demo.catalog.prompts import EXAMPLES
 from lua_demo.catalog.spaces import DECODERS
 from lua_demo.pictures.formats import SUFFIXES
@@ -22,7 +23,7 @@ from lua_demo.ui.public import PublicEngine
 from lua_demo.ui.sessions import WAITING
 from lua_demo.ui.status import StatusLine
 
-TAKEN = ("size", "base", "decoder", "steps", "guidance", "aspect", "force_native")
+TAKEN = ("size", "base", "decoder", "steps", "guidance", "aspect", "force_native", "refine")
 """Controls of the form that a batch is run with, too."""
 
 
@@ -133,5 +134,6 @@ def taken_html(values: Mapping[str, Any]) -> str:
     parts += [f"{values['steps']} steps", f"guidance {values['guidance']}"] if sampled else []
     parts.append(BASES[base].label if base in BASES else base)
     parts += [DECODERS[decoder]] if decoder in DECODERS else []
+    parts += [f"refine {values['refine']}"] if prompted and can_refine(base) else []
     parts += ["native however long it takes"] if sampled and values["force_native"] else []
     return Markup("<p>{} as under <b>Advanced</b> above: {}.</p>").format(what, ", ".join(map(str, parts)))

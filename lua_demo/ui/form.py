@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_STEPS, methods_of
+from lua_demo.catalog.methods import ASPECTS, MAX_GUIDANCE, MAX_STEPS, can_refine, methods_of
 from lua_demo.catalog.prompts import EXAMPLES
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.paths import EXAMPLES as PHOTOS
@@ -115,6 +115,16 @@ def build_form(engine: PublicEngine, default: Request) -> Form:
                     info="How closely it follows the prompt; 1 turns it off.",
                     elem_id="guidance",
                 )
+            refine = Slider(
+                0.05,
+                1,
+                value=default.refine,
+                step=0.05,
+                label="Refine",
+                info="Share of the steps that run again after LUA, in the column LUA + refine. More invents more.",
+                visible=can_refine(default.base),
+                elem_id="refine",
+            )
         can_run = states(engine)
         base = Dropdown([*map(choice, can_run.values())], value=default.base, label="Model", elem_id="base")
         about = gr.HTML(note_html(can_run[default.base]), apply_default_css=False, elem_id="about-base")
@@ -131,11 +141,12 @@ def build_form(engine: PublicEngine, default: Request) -> Form:
             )
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
-    def told(key: Any) -> tuple[Any, Any, Any]:
+    def told(key: Any) -> tuple[Any, Any, Any, Any]:
         sampled = gr.update(visible=key in BASES and not BASES[key].renders)
-        return note_html(can_run[key]) if key in can_run else "", sampled, sampled
+        about = note_html(can_run[key]) if key in can_run else ""
+        return about, sampled, sampled, gr.update(visible=can_refine(key))
 
-    base.change(told, base, [about, sampler, forcing], js=TELL_BASE, **quiet)
+    base.change(told, base, [about, sampler, forcing, refine], js=TELL_BASE, **quiet)
     base.input(advised, base, [decoder, steps, guidance], **quiet)
     # Only what the reader changes: a link brings its own choice of methods.
     gr.on([source.input, base.input], methods_for, [source, base, methods], methods, **quiet)
@@ -143,6 +154,6 @@ def build_form(engine: PublicEngine, default: Request) -> Form:
     controls = {
         "source": source, "prompt": prompt, "image": image, "latent": latent, "scale": scale, "methods": methods,
         "size": size, "seed": seed, "steps": steps, "guidance": guidance, "aspect": aspect,
-        "base": base, "decoder": decoder, "force_native": force_native,
+        "base": base, "decoder": decoder, "force_native": force_native, "refine": refine,
     }  # fmt: skip
     return Form(controls, start, stop)

@@ -196,7 +196,9 @@ def duration(request: Request) -> int:
     if request.prompt and row.renders:
         seconds += RENDER_S_PER_MEGAPIXEL * target**2 / 2**20
     elif request.prompt:
-        sizes = [request.size, *([target] if "native" in request.methods else [])]
+        runs = [(request.steps, request.size)]
+        runs += [(request.steps, target)] if "native" in request.methods else []
+        runs += [(with_rows(request).refine_steps, target)] if "refine" in request.methods else []
         passes = 2 if request.guidance > 1 else 1
-        seconds += sum(passes * request.steps * step_tflop(row, size, size) / TFLOP_PER_S for size in sizes)
+        seconds += sum(passes * steps * step_tflop(row, size, size) / TFLOP_PER_S for steps, size in runs)
     return round(min(max(seconds, SHORTEST_S), LONGEST_S))

@@ -17,10 +17,11 @@ import pytest
 import torch
 from conftest import TRUNK, drawn
 from safetensors.torch import save_file
-from tiny_bases import PIPELINES, write
+from tiny_bases import KL, PIPELINES, write
+from torch.nn.functional import pixel_unshuffle
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.families import FAMILIES, pack, unpack
+from lua_demo.catalog.families import FAMILIES, pack, unpack, unpatch
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.engine import Engine
 from lua_demo.machine.memory import DROP_ENCODERS, MODEL_OFFLOAD, PLANS, RESIDENT, SEQUENTIAL_OFFLOAD
@@ -133,7 +134,7 @@ def test_a_photo_comes_back_through_the_denoisers_form(weights, key):
     family, vae = FAMILIES[row.family], VAE(load_network(row.space, weights / "bases" / key, "vae"))
     with torch.inference_mode():
         latent = vae.encode(torch.rand(1, 3, 64, 96))
-        theirs = pack(latent) if family.to_ours is unpack else latent
+        theirs = {unpack: pack, unpatch: lambda x: pixel_unshuffle(x, 2)}.get(family.to_ours, lambda x: x)(latent)
         assert torch.equal(family.to_ours(theirs, 8, 12), latent)
         raw = vae.network.model.encode(torch.rand(1, 3, 32, 32)).latent_dist.mean
         shift, scale = vae.network._statistics(raw)
@@ -168,7 +169,9 @@ def test_flux2_batch_norm_statistics(weights):
 
 
 @pytest.mark.parametrize("plan", PLANS[1:], ids=lambda plan: plan.key)
-@pytest.mark.parametrize("key", ["flux1-dev", "sdxl", "flux2-klein", "sd35-medium", "z-image-turbo"])
+@pytest.mark.parametrize(
+    "key", ["flux1-dev", "sdxl", "flux2-klein", "sd35-medium", "z-image-turbo", "ernie-image-turbo"]
+)
 def test_every_placement_gives_the_same_latent(weights, key, plan, monkeypatch):
     """Accelerate's hooks on the GPU where there is one, else with the CPU as the device that weights move to."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -296,6 +299,42 @@ def test_the_tiny_decoder_of_a_space(weights, tmp_path, photo):
     assert not np.array_equal(tiny["base"].image, full["base"].image)
     named = engine.environment(Request(base="sdxl", decoder="tiny")).weights
     assert named["decoder"] == "tiny decoder of sdxl/tiny" and "base" not in named
+
+
+def test_flux2_has_a_small_decoder(weights, photo, tmp_path):
+    """Its own autoencoder with fewer channels in the decoder: what it decodes is what diffusers makes of it."""
+    for name in ("embedded", "flux2", "bases"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        for entry in (weights / name).iterdir():
+            (tmp_path / name / entry.name).symlink_to(entry)
+    torch.manual_seed(1)
+    network = diffusers.AutoencoderKLFlux2(latent_channels=32, **KL, decoder_block_out_channels=(4, 4, 4, 4)).eval()
+    network.bn.running_mean.normal_()
+    network.save_pretrained(tmp_path / "flux2" / "small")
+    engine = Engine("cpu", weights=tmp_path)
+    request = Request(str(photo(96, 64)), size=96, base="flux2-klein", decoder="small", methods=("base", "lua"))
+    done = results(engine, request)
+    assert done["base"].notes[-1] == "small KL decoder, in one piece" and done["lua"].image.shape == (128, 192, 3)
+    assert engine.environment(request).weights["decoder"] == "small KL decoder of flux2/small"
+    with torch.inference_mode():
+        patches = pack(torch.from_numpy(done["base"].latent.values)[None])
+        raw = patches * (network.bn.running_var + network.bn.eps).sqrt() + network.bn.running_mean
+        theirs = network.decode(unpack(raw, 8, 12)).sample / 2 + 0.5
+    assert np.abs(done["base"].image.astype(int) - to_array(theirs.clamp(0, 1))).max() <= 1
+    full = results(engine, replace(request, decoder="kl"))["base"].image
+    assert not np.array_equal(done["base"].image, full)
+    with pytest.raises(UserError, match="decoder 'small' does not exist for the base sdxl; choose kl, tiny"):
+        results(engine, replace(request, base="sdxl"))
+
+
+def test_the_small_decoder_has_about_half_of_the_values():
+    with torch.device("meta"):
+        small, full = (
+            diffusers.AutoencoderKLFlux2(decoder_block_out_channels=widths).decoder
+            for widths in ((96, 192, 384, 384), None)
+        )
+    counts = [sum(value.numel() for value in part.parameters()) / 1e6 for part in (small, full)]
+    assert counts == pytest.approx([27.9, 49.6], abs=0.1)
 
 
 class Gate(BaseHTTPRequestHandler):

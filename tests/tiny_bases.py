@@ -12,6 +12,8 @@ import transformers
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
+    ErnieImagePipeline,
+    ErnieImageTransformer2DModel,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
@@ -55,8 +57,8 @@ def qwen3(layers: int):
     return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(num_hidden_layers=layers, **LANGUAGE)).eval()
 
 
-def mistral3():
-    text = transformers.MistralConfig(num_hidden_layers=31, **LANGUAGE)
+def mistral3(layers: int = 31):
+    text = transformers.MistralConfig(num_hidden_layers=layers, **LANGUAGE)
     vision = transformers.PixtralVisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
     )
@@ -145,6 +147,17 @@ def flux2_klein():
     return Flux2KleinPipeline(scheduler, kl_flux2(), *texts, flux2_denoiser(False), is_distilled=True)
 
 
+def ernie_image():
+    denoiser = ErnieImageTransformer2DModel(
+        hidden_size=32, num_attention_heads=2, num_layers=1, ffn_hidden_size=32, text_in_dim=16,
+        rope_axes_dim=(4, 6, 6),
+    ).eval()  # fmt: skip
+    for layer in (denoiser.final_linear, denoiser.adaLN_modulation[-1]):  # they start at zero
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return ErnieImagePipeline(denoiser, kl_flux2(), mistral3(2).model, chat_tokenizer(), scheduler)
+
+
 def z_image():
     denoiser = ZImageTransformer2DModel(
         in_channels=16, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
@@ -161,6 +174,7 @@ PIPELINES = {
     "flux1-dev": flux1,
     "flux2-dev": flux2,
     "flux2-klein": flux2_klein,
+    "ernie-image-turbo": ernie_image,
     "z-image-turbo": z_image,
 }
 """One base per family."""

@@ -92,6 +92,13 @@ T5_XXL = Part("T5EncoderModel", dict(
 QWEN3_4B = Part("Qwen3ForCausalLM", dict(
     hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_key_value_heads=8, tie_word_embeddings=True
 ))  # fmt: skip
+MINISTRAL_3B = Part("Mistral3Model", dict(
+    text_config=dict(
+        model_type="mistral", vocab_size=131072, hidden_size=3072, intermediate_size=9216, num_hidden_layers=26,
+        num_attention_heads=32, num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
+    ),
+    tie_word_embeddings=True,
+))  # fmt: skip
 MISTRAL_SMALL = Part("Mistral3ForConditionalGeneration", dict(tie_word_embeddings=False))
 
 KL = dict(
@@ -191,6 +198,15 @@ ARCHITECTURES: dict[str, Components] = {
             num_layers=5, num_single_layers=20, num_attention_heads=24, joint_attention_dim=7680, guidance_embeds=False
         )),
         "is_distilled": True,
+    },
+    "ernie-image-turbo": {
+        "scheduler": SHIFTED,
+        "vae": Part("AutoencoderKLFlux2"),
+        "tokenizer": "chat",
+        "text_encoder": MINISTRAL_3B,
+        "transformer": Part("ErnieImageTransformer2DModel", dict(
+            hidden_size=4096, num_attention_heads=32, num_layers=36, ffn_hidden_size=12288, text_in_dim=3072
+        )),
     },
     "flux2-dev": {**FLUX2, "text_encoder": MISTRAL_SMALL, "transformer": Part("Flux2Transformer2DModel")},
 }  # fmt: skip

@@ -139,6 +139,11 @@ BASES: dict[str, Base] = {
         steps=4, guidance=1.0, largest=2048, encoder_gib=7.49, denoiser_gib=7.22,
         step_tflop=(3.25, 26.42, 5.15),
     ),
+    "ernie-image-turbo": Base(
+        "ERNIE-Image-Turbo", "ernie-image", "flux2", "baidu/ERNIE-Image-Turbo",
+        steps=8, guidance=1.0, encoder_gib=7.17, denoiser_gib=14.96,
+        step_tflop=(1.01, 64.64, 9.9),
+    ),
     "flux2-dev": Base(
         "FLUX.2 [dev]", "flux2", "flux2", "black-forest-labs/FLUX.2-dev", FLUX_DEV_LICENCE, True,
         steps=28, guidance=4.0, largest=2048, encoder_gib=44.7, denoiser_gib=60.02,

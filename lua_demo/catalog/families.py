@@ -31,6 +31,13 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height, width)
 
 
+def unpatch(latent: Tensor, *size: int) -> Tensor:
+    """B x 4C x h/2 x w/2, one pixel per 2 x 2 patch, as in ERNIE-Image -> B x C x h x w."""
+    batch, _, height, width = latent.shape
+    patches = latent.reshape(batch, -1, PATCH, PATCH, height, width)
+    return patches.permute(0, 1, 4, 2, 5, 3).reshape(batch, -1, height * PATCH, width * PATCH)
+
+
 def _as_it_is(latent: Tensor, *_: int) -> Tensor:
     return latent
 
@@ -66,6 +73,13 @@ def _klein(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> di
     made = _flux2(pipeline, prompt, guided, device)
     if guided and not pipeline.config.is_distilled:
         made["negative_prompt_embeds"] = pipeline.encode_prompt("", device=device)[0]
+    return made
+
+
+def _ernie(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+    made = {"prompt_embeds": pipeline.encode_prompt(prompt, device)}
+    if guided:
+        made["negative_prompt_embeds"] = pipeline.encode_prompt("", device)
     return made
 
 
@@ -145,6 +159,8 @@ FAMILIES: dict[str, Family] = {
     "flux1": Family("FluxPipeline", _flux1, unpack, refiner=Refiner("FluxImg2ImgPipeline", _flow_strength)),
     "flux2": Family("Flux2Pipeline", _flux2, unpack),
     "flux2-klein": Family("Flux2KleinPipeline", _klein, unpack),
+    # Without its second language model, which rewrites prompts: all columns get the words of the prompt itself.
+    "ernie-image": Family("ErnieImagePipeline", _ernie, unpatch, without=("pe", "pe_tokenizer")),
     # Its w counts from 0: it adds w times the difference to the guided prediction.
     "z-image": Family(
         "ZImagePipeline",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 AUTOENCODER, GENERATOR, LUA = "autoencoder", "generator", "lua"
 """Roles of networks that belong to a latent space."""
 
-DECODERS = {"kl": "full KL decoder", "tiny": "tiny decoder"}
-"""Decoders that a published latent space has, by the key that users choose; the first is the default."""
+DECODERS = {"kl": "full KL decoder", "small": "small KL decoder", "tiny": "tiny decoder"}
+"""Decoders of published latent spaces, by the key that users choose; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Space:
         label: the models that use it.
         channels, stride: of its latents; the stride in px.
         tiny: name of its tiny autoencoder: `<tiny>_encoder.safetensors`, and the hub repository madebyollin/<tiny>.
+        small: hub repository of a KL autoencoder whose decoder is a smaller one.
         scales: what its upscalers are trained for.
         roles: role -> folder of the weights that the space cannot do without, relative to the folder of all weights.
         lua: the published LUA of the space; None where there is none.
@@ -37,6 +38,7 @@ class Space:
     channels: int
     stride: int = 8
     tiny: str | None = None
+    small: str | None = None
     scales: tuple[int, ...] = (2, 4)
     roles: dict[str, str] = field(default_factory=dict)
     lua: PublishedLUA | None = None
@@ -44,7 +46,8 @@ class Space:
     @property
     def decoders(self) -> dict[str, str]:
         """Decoder -> its name for people; empty where the space's own shipped autoencoder is the only one."""
-        return DECODERS if self.tiny else {}
+        there = {"kl": self.tiny, "small": self.small, "tiny": self.tiny}
+        return {key: label for key, label in DECODERS.items() if there[key]}
 
 
 SPACES: dict[str, Space] = {
@@ -62,5 +65,10 @@ SPACES: dict[str, Space] = {
         tiny="taef1",
         lua=PublishedLUA("vaskers5/LUA-FLUX", scaling_factor=0.3611, shift_factor=0.1159),
     ),
-    "flux2": Space("FLUX.2, before its 2x2 patches", 32, tiny="taef2"),
+    "flux2": Space(
+        "FLUX.2 and ERNIE-Image, before their 2x2 patches",
+        32,
+        tiny="taef2",
+        small="black-forest-labs/FLUX.2-small-decoder",
+    ),
 }

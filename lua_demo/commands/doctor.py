@@ -168,6 +168,9 @@ def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
         if row.tiny:
             own, tiny = folder / space / "tiny", f"madebyollin/{row.tiny}"
             found[f"tiny autoencoder, {space}"] = str(own) if own.is_dir() else f"{tiny}: {_where(tiny, cached)}"
+        if row.small:
+            own = folder / space / "small"
+            found[f"small decoder, {space}"] = str(own) if own.is_dir() else f"{row.small}: {_where(row.small, cached)}"
     for method in METHODS.values():
         if method.upscaler and method.upscaler.published:
             megabytes = sum(file.size for file in method.upscaler.missing) / 1e6

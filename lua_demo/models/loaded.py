@@ -36,8 +36,8 @@ class Absent(UserError):
 class Models:
     """Networks by what they are, and the base models.
 
-    Below the folder of all weights lie those that are shipped and whatever is put there: `<space>/lua`, `<space>/tiny`
-    and `bases/<base>` (a diffusers pipeline) are taken before anything from the hub.
+    Below the folder of all weights lie those that are shipped and whatever is put there: `<space>/lua`, `<space>/tiny`,
+    `<space>/small` and `bases/<base>` (a diffusers pipeline) are taken before anything from the hub.
 
     A network has a role in a job: the key of a method (its upscaler), the key of a decoder, `AUTOENCODER`, `GENERATOR`.
     """
@@ -213,6 +213,9 @@ class Models:
         if job.decoder == "kl":
             key = self._vae_base(job)
             return self._base_source(key, BASES[key]), "vae"
+        if job.decoder == "small":
+            folder = self.weights / job.base.space / "small"
+            return folder if folder.is_dir() else str(job.space.small), ""
         return tiny_source(job.base.space, self.weights), ""
 
     def _vae_base(self, job: Job) -> str:

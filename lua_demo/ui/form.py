@@ -15,7 +15,7 @@ from lua_demo.catalog.spaces import SPACES
 from lua_demo.paths import EXAMPLES as PHOTOS
 from lua_demo.schema import Request
 from lua_demo.ui.inputs import Checkbox, CheckboxGroup, Dropdown, LatentInput, Number, PhotoInput, Radio, Slider
-from lua_demo.ui.models import DECODER_CHOICES, advised, choice, note_html, states
+from lua_demo.ui.models import advised, choice, decoder_choices, note_html, states
 from lua_demo.ui.prompt import PromptInput
 from lua_demo.ui.public import PublicEngine
 
@@ -129,7 +129,7 @@ def build_form(engine: PublicEngine, default: Request) -> Form:
         base = Dropdown([*map(choice, can_run.values())], value=default.base, label="Model", elem_id="base")
         about = gr.HTML(note_html(can_run[default.base]), apply_default_css=False, elem_id="about-base")
         decoder = Radio(
-            DECODER_CHOICES,
+            decoder_choices(default.base),
             value=default.decoder,
             label="Decoder",
             visible=bool(SPACES[BASES[default.base].space].decoders),

@@ -9,13 +9,17 @@ from typing import Any
 import gradio as gr
 
 from lua_demo.catalog.bases import BASES, REAL
-from lua_demo.catalog.spaces import DECODERS, SPACES
+from lua_demo.catalog.spaces import SPACES
 from lua_demo.commands.doctor import BaseState, base_states
 from lua_demo.report.html import render
 from lua_demo.schema import Request
 from lua_demo.ui.public import PublicEngine, relative
 
-DECODER_CHOICES = [("Default", ""), *((label.capitalize(), key) for key, label in DECODERS.items())]
+
+def decoder_choices(base: str) -> list[tuple[str, str]]:
+    """(label, key) of the decoders of a base's latent space."""
+    decoders = SPACES[BASES[base].space].decoders
+    return [("Default", ""), *((f"{label[0].upper()}{label[1:]}", key) for key, label in decoders.items())]
 
 
 def states(engine: PublicEngine) -> dict[str, BaseState]:
@@ -72,8 +76,11 @@ def note_html(state: BaseState) -> str:
 
 def decoder_for(base: Any, decoder: str = "") -> dict[str, Any]:
     """What the control of the decoders becomes for a base: hidden where its space has one decoder only."""
-    decoders = SPACES[BASES[base].space].decoders if base in BASES else {}
-    return gr.update(visible=bool(decoders), value=decoder if decoder in decoders else "")
+    if base not in BASES:
+        return gr.update(visible=False, value="")
+    decoders = SPACES[BASES[base].space].decoders
+    value = decoder if decoder in decoders else ""
+    return gr.update(choices=decoder_choices(base), visible=bool(decoders), value=value)
 
 
 def advised(base: Any) -> tuple[Any, Any, Any]:

@@ -74,12 +74,13 @@ class Offer:
 
     def check(self, job: Job, engine: Engine) -> None:
         """UserError for what `job` needs and the page does not offer. Of the weights that count as the base's, a
-        photo, latent or rendered scene needs the KL decoder, and with the tiny one none.
+        photo, latent or rendered scene needs the KL decoder, and with the tiny one none. The small one is offered with
+        the base.
         """
         for key, method in job.methods.items():
             if reason := self.refusal_of_method(key):
                 raise UserError(f"{method.label} is {reason}; choose other methods")
-        if (job.samples and job.base.hub_id) or job.decoder == "kl":
+        if (job.samples and job.base.hub_id) or job.decoder in ("kl", "small"):
             state = base_state(job.request.base, engine.models)
             if reason := self.refusal_of_base(state):
                 raise UserError(f"{state.label} is {reason}; choose another model")

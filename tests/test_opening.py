@@ -185,7 +185,7 @@ def test_a_dropped_picture_of_a_prompt_brings_it_back(opening, shelf, tmp_path):
     status, form = drop(opening, tmp_path / "lua.png")
     assert "So is its prompt: press Compare" in status.text
     assert (form["source"], form["prompt"], form["scale"], form["aspect"]) == ("prompt", "a lake at night", 4, "3:2")
-    assert form["image"] is None, "the picture itself is no photo to start from"
+    assert form["image"] == gr.skip(), "the picture stays in the photo field"
 
 
 def test_a_link_with_bad_settings_says_which(opening):
@@ -195,7 +195,9 @@ def test_a_link_with_bad_settings_says_which(opening):
 
 
 def drop(opening: Opening, path, shared=None):
-    status, *form = opening.chosen(str(path), shared)
+    """Choose a picture of ours as the photo, then ask for its settings."""
+    assert opening.chosen(str(path)).text.startswith("The photo is a ") and opening.offered(str(path))["visible"]
+    status, *form = opening.restored(str(path), shared)
     return status, held(form)
 
 
@@ -219,7 +221,7 @@ def test_a_picture_alone_leads_nobody_to_a_photo_in_the_store(opening, shelf, ph
     path = tmp_path / "lua.png"
     path.write_bytes(export.make(run, "lua.png"))
     status, form = drop(opening, path, shared)
-    assert form["image"] is None and form["scale"] == 4
+    assert form["image"] == gr.skip() and form["scale"] == 4
     assert "It was made from photo_40x30.png, which is not here" in status.text
 
 
@@ -228,9 +230,22 @@ def test_a_picture_of_an_example_finds_it(opening, shelf, tmp_path):
     assert drop(opening, tmp_path / "lua.png")[1]["image"] == str(EXAMPLES / "dunes.jpg")
 
 
-def test_other_uploads_change_nothing(opening, photo, tmp_path):
-    status, form = drop(opening, photo(40, 30))
-    assert status == gr.skip() and untouched(form)
+def test_a_picture_of_ours_is_a_photo_whose_settings_are_offered(opening, shelf, photo, tmp_path):
+    run = write(shelf, Request(str(photo(40, 30)), 4, 40, ("lua",)))
+    path = tmp_path / "lua.png"
+    path.write_bytes(export.make(run, "lua.png"))
+    status = opening.chosen(str(path))
+    assert status.state == "empty" and "LUA" in status.text and "'Use the settings of this picture'" in status.text
+    assert opening.offered(str(path))["visible"] is True
+
+
+def test_other_photos_have_no_settings_to_offer(opening, photo, tmp_path):
+    assert opening.chosen(None) == opening.chosen(str(photo(40, 30))) == gr.skip()
     images.save_png(picture(8, 6), tmp_path / "x.png", {"lua_demo": "{"})
-    status, form = drop(opening, tmp_path / "x.png")
-    assert status.state == "error" and "x.png is broken" in status.text and untouched(form)
+    status = opening.chosen(str(tmp_path / "x.png"))
+    assert status.state == "error" and "x.png is broken" in status.text and "ordinary photo" in status.text
+    for path, words in ((None, "no settings"), (photo(40, 30), "no settings"), (tmp_path / "x.png", "is broken")):
+        path = path and str(path)
+        assert opening.offered(path)["visible"] is False
+        status, *form = opening.restored(path, None)
+        assert status.state == "error" and words in status.text and untouched(held(form))

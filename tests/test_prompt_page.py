@@ -305,6 +305,7 @@ def test_from_a_prompt_to_pictures_and_back_by_link_and_file(open_page, page_sto
     third = open_page()
     third.locator("#source").get_by_text("Photo").click()
     third.set_input_files("#photo input[type=file]", tmp_path / "mine.png")
+    third.get_by_role("button", name="Use the settings of this picture").click()
     expect(third.locator("#status .text")).to_contain_text("So is its prompt: press Compare")
     expect(third.locator("#source input:checked")).to_have_value("prompt")
     expect(third.get_by_role("textbox", name="Prompt")).to_have_value(PROMPT)
@@ -338,6 +339,8 @@ def test_a_file_dropped_on_the_prompt_tab_fills_the_form(open_page, handlers, ph
     for _ in range(2):  # the second time the photo field holds a photo
         write(page, "dunes")
         drop(page, "mine.png", ours)
+        expect(source).to_have_value("photo")
+        page.get_by_role("button", name="Use the settings of this picture").click()
         expect(told).to_contain_text("So is its prompt: press Compare")
         expect(page.get_by_role("textbox", name="Prompt")).to_have_value(PROMPT)
         expect(page.locator("#seed input")).to_have_value("11")

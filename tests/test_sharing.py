@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import served
 from playwright.sync_api import Page, expect
-from test_browser import canvas, compare, expect_state, shared_run, upload
+from test_browser import canvas, clear_photo, compare, expect_state, shared_run, upload
 
 from lua_demo.runs import export
 from lua_demo.runs.store import Store
@@ -137,38 +137,55 @@ def store_kind(page_store: Store, page: Page) -> str:
 
 
 def drop(page: Page, path: Path) -> None:
-    remove = page.get_by_role("button", name="Remove Image")
-    if remove.count():  # a fresh page has no photo
-        remove.click()
+    clear_photo(page)
     page.set_input_files("#photo input[type=file]", path)
 
 
-def test_a_dropped_picture_restores_the_form(open_page, photo, page_store, tmp_path):
+def test_a_picture_of_ours_is_a_photo_and_its_settings_are_offered(open_page, photo, page_store, tmp_path):
     page = open_page()
     settled(page)
+    restore = page.get_by_role("button", name="Use the settings of this picture")
     upload(page, photo(240, 180))
+    expect(restore).to_be_hidden()
     page.get_by_role("radio", name="4×").check()
     page.locator("#methods label", has_text="Native").click()
     compare(page)
     run = page_store.open(shared_run(page))
     (tmp_path / "mine.png").write_bytes(export.make(run, "lua.png"))
+    first, told, field = page.url, page.locator("#status .text"), page.locator("#photo img")
 
+    page.get_by_role("radio", name="2×").check()
     drop(page, tmp_path / "mine.png")
-    expect(page.locator("#status .text")).to_contain_text("photo_240x180.png: press Compare to run it again")
-    expect(page.locator("#photo img")).to_have_attribute("src", re.compile(r"source\.png"))
+    expect(told).to_contain_text("The photo is a LUA (latent) picture made by lua_demo")
+    expect(field).to_have_attribute("src", re.compile(r"mine\.png"))
+    expect(page.get_by_role("radio", name="2×")).to_be_checked()
+    compare(page)  # the enlarged picture, enlarged again
+    again = page_store.open(shared_run(page)).document
+    assert again["source"]["file"] == "mine.png" and again["settings"]["scale"] == 2
+    page.goto(first)  # where the photo of the first picture is on show
+    settled(page)
+    page.locator("#source").get_by_text("Photo").click()
+    drop(page, tmp_path / "mine.png")
+    restore.click()
+    expect(told).to_contain_text("photo_240x180.png: press Compare to run it again")
+    expect(field).to_have_attribute("src", re.compile(r"source\.png"))
+    expect(page.get_by_role("radio", name="4×")).to_be_checked()
+    expect(restore).to_be_hidden()
 
     other = open_page()  # where nobody has seen the photo
     settled(other)
+    other.locator("#source").get_by_text("Photo").click()
     drop(other, tmp_path / "mine.png")
+    other.get_by_role("button", name="Use the settings of this picture").click()
     expect(other.locator("#status .text")).to_contain_text("photo_240x180.png, which is not here")
     expect(other.get_by_role("radio", name="4×")).to_be_checked()
-    expect(other.locator("#methods input:checked")).to_have_count(4)
-    expect(other.locator("#photo img")).to_have_count(0)
-    other.set_input_files("#photo input[type=file]", photo(240, 180))
-    expect(other.locator("#photo img")).to_be_visible()
+    expect(other.locator("#methods input:checked")).to_have_count(5)
+    expect(other.locator("#photo img")).to_have_attribute("src", re.compile(r"mine\.png"))
+    drop(other, photo(240, 180))
+    expect(other.get_by_role("button", name="Use the settings of this picture")).to_be_hidden()
     compare(other)
-    again = page_store.open(shared_run(other))
-    assert again.pictures()["lua"].read_bytes() == run.pictures()["lua"].read_bytes()
+    same = page_store.open(shared_run(other))
+    assert same.pictures()["lua"].read_bytes() == run.pictures()["lua"].read_bytes()
 
 
 def test_a_latent_takes_the_place_of_the_photo(open_page, page_store, photo, tmp_path):

@@ -24,16 +24,21 @@ SOURCES = [("Prompt", "prompt"), ("Photo", "photo"), ("Latent file", "latent")]
 SCALES = [("2×", 2), ("4×", 4)]
 # The page shows the words that are known only where the vocabulary is limited: in scenes and the embedded model.
 TELL_BASE = "(base) => { document.querySelector('#prompt').dataset.base = base; return base; }"
+USE_SETTINGS = "Use the settings of this picture"
 ROLL = "() => Math.floor(Math.random() * 2 ** 31)"
 
 
 @dataclass(frozen=True)
 class Form:
-    """`controls`, by name: "source" (one of `methods.KINDS`), then fields of `Request`."""
+    """`controls`, by name: "source" (one of `methods.KINDS`), then fields of `Request`.
+
+    `restore` fills them from the photo, where that is a picture of ours.
+    """
 
     controls: dict[str, Any]
     start: gr.Button
     stop: gr.Button
+    restore: gr.Button
 
     def values(self, given: Mapping[Any, Any]) -> dict[str, Any]:
         """Name -> value, of what gradio hands over by component."""
@@ -76,6 +81,7 @@ def build_form(engine: PublicEngine, default: Request) -> Form:
             height=204,
             elem_id="photo",
         )
+        restore = gr.Button(USE_SETTINGS, visible=False, size="sm", elem_id="restore")
         if files := photo_examples():
             gr.Examples(files, image, label="Examples", examples_per_page=12, elem_id="examples")
     with gr.Column(elem_classes="of-latent"):
@@ -156,4 +162,4 @@ def build_form(engine: PublicEngine, default: Request) -> Form:
         "size": size, "seed": seed, "steps": steps, "guidance": guidance, "aspect": aspect,
         "base": base, "decoder": decoder, "force_native": force_native, "refine": refine,
     }  # fmt: skip
-    return Form(controls, start, stop)
+    return Form(controls, start, stop, restore)

@@ -8,19 +8,19 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.catalog.methods import methods_of
+from lua_demo.catalog.methods import Method, methods_of
 from lua_demo.catalog.prompts import EXAMPLES as PROMPTS
 from lua_demo.paths import EXAMPLES
 from lua_demo.pictures.reading import size_of
 from lua_demo.report.timing import timing_html
 from lua_demo.request.settings import FIELDS, OF_PROMPTS, from_query, from_settings
 from lua_demo.runs.batch import LATENT_SUFFIX
-from lua_demo.runs.provenance import read_png
+from lua_demo.runs.provenance import Provenance, read_png
 from lua_demo.runs.recreate import find_source
 from lua_demo.runs.run import Run
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request, UserError
-from lua_demo.ui.form import methods_for
+from lua_demo.ui.form import USE_SETTINGS, methods_for
 from lua_demo.ui.inputs import uploaded
 from lua_demo.ui.models import decoder_for
 from lua_demo.ui.share import Sharing
@@ -32,6 +32,10 @@ EXAMPLE = "An example, computed beforehand from a {kind}. For your own, fill in 
 EMPTY = "Ready. Fill in the form and press Compare."
 FILLED = "The settings of the link are in the form; nothing has run yet. Change what you like, then press Compare."
 DROPPED = "The {} is in the form: press Compare."
+OURS = (
+    f"The photo is a {{}} picture made by lua_demo. Press Compare to enlarge it, or {USE_SETTINGS!r} to fill the form."
+)
+NOT_OURS = "The photo holds no settings: only a PNG that was downloaded from here does."
 MAX_STATE = 500  # characters of a viewer's state
 
 
@@ -85,33 +89,52 @@ class Opening:
             return [*self.show(run, status or example, go=False), *form]
         return [status or Status("empty", EMPTY), [], "", None, *form]
 
-    def chosen(self, photo: str | None, shared: Any) -> list[Any]:
-        """Status and form once a photo was chosen: a PNG of ours brings its settings back, another changes nothing."""
+    def chosen(self, photo: str | None) -> Any:
+        """Status once a photo was chosen: says that a PNG of ours is a photo, whose settings can be used as well."""
+        try:
+            made = read_png(photo) if photo else None
+        except UserError as error:
+            return Status("error", f"{error}. Here it is an ordinary photo.")
+        if made is None:
+            return gr.skip()
+        return Status("empty", OURS.format(method_of(made).label))
+
+    def offered(self, photo: str | None) -> Any:
+        """The button below the photo: it is there while the photo is a PNG of ours whose settings can be used here."""
+        try:
+            made = read_png(photo) if photo else None
+        except UserError:
+            made = None
+        return gr.update(visible=made is not None)
+
+    def restored(self, photo: str | None, shared: Any) -> list[Any]:
+        """Status and form with the settings of a PNG of ours; with its prompt or source too, where that is here."""
         skip = [gr.skip() for _ in self.controls]
         try:
             made = read_png(photo) if photo else None
         except UserError as error:
-            return [Status("error", f"{error}. Here it is an ordinary photo."), *skip]
+            return [Status("error", str(error)), *skip]
         if made is None:
-            return [gr.skip(), *skip]
-        label = methods_of(made.kind, made.request.base)[made.method].label
-        words = f"The settings of this {label} picture are back in the form."
+            return [Status("error", NOT_OURS), *skip]
+        words = f"The settings of this {method_of(made).label} picture are back in the form."
         if made.kind == "prompt":
-            form = self.form(made.request, image=None)
-            return [Status("empty", f"{words} So is its prompt: press Compare to run it again."), *form]
+            return [
+                Status("empty", f"{words} So is its prompt: press Compare to run it again."),
+                *self.form(made.request),
+            ]
         # Only what the reader has before them or what is public: a hash is no proof that one may see the file.
         shown = self.store.open(shared.get("run")) if isinstance(shared, dict) else None
         own = [shown.source] if shown and shown.source else []
         source = find_source(made, [*own, *sorted(EXAMPLES.glob("*"))])
-        found = {"image": None, FIELDS[made.kind]: str(source) if source else None}
-        form = self.form(made.request, made.kind, **found)
         if source:
+            form = self.form(made.request, made.kind, **{FIELDS[made.kind]: str(source)})
             return [Status("empty", f"{words} So is {made.file}: press Compare to run it again."), *form]
-        missing = f"It was made from {made.file}, which is not here: choose that {made.kind}, then press Compare."
+        missing = f"It was made from {made.file}, which is not here: choose that {made.kind} to run it again."
+        form = self.form(made.request, made.kind, **{FIELDS[made.kind]: gr.skip()})
         return [Status("empty", f"{words} {missing}"), *form]
 
-    def dropped(self, event: gr.EventData, shared: Any, methods: Any) -> list[Any]:
-        """For a file that was dropped on the page: as `chosen`, and what the form starts from."""
+    def dropped(self, event: gr.EventData, methods: Any) -> list[Any]:
+        """Status and form for a file that was dropped on the page: what the form starts from, then as `chosen`."""
         name, path = (str(getattr(event, key, "")) for key in ("name", "path"))
         skip = [gr.skip() for _ in self.controls]
         if not path:
@@ -123,12 +146,15 @@ class Opening:
                 size_of(path)  # its header: pixels are decoded where comparisons wait in line
             except UserError as error:
                 return [Status("error", str(error)), *skip]
-            said, *form = self.chosen(path, shared)
-            if form != skip:
-                return [said, *form]
+            said = self.chosen(path)
         start = {"source": kind, FIELDS[kind]: path, "methods": methods_for(kind, "", methods)}
         form = [start.get(name, gr.skip()) for name in self.controls]
         return [Status("empty", DROPPED.format(kind)) if said == gr.skip() else said, *form]
+
+
+def method_of(made: Provenance) -> Method:
+    """The row of the method that made a picture."""
+    return methods_of(made.kind, made.request.base)[made.method]
 
 
 def first_pinned(store: Store) -> Run | None:

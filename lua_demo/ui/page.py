@@ -97,9 +97,11 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         demo.load(metrics.prepare, None, None, queue=False, **quiet)  # while the visitor is reading
         viewer.upload(Guests(store, opening).keep, share, views, queue=False, **quiet)
         photo = form.controls["image"]
-        photo.upload(opening.chosen, [photo, share], [status, *controls], queue=False, **quiet)
+        photo.upload(opening.chosen, photo, status, queue=False, **quiet)
+        photo.change(opening.offered, photo, form.restore, queue=False, **quiet)
+        form.restore.click(opening.restored, [photo, share], [status, *controls], queue=False, **quiet)
         photo.upload(with_preview, photo, photo, concurrency_limit=1, **quiet)
-        drop.upload(opening.dropped, [share, form.controls["methods"]], [status, *controls], queue=False, **quiet)
+        drop.upload(opening.dropped, form.controls["methods"], [status, *controls], queue=False, **quiet)
         made = share.submit(handlers.sharing.download, None, share, **quiet)
         made.failure(None, None, None, js=DOWNLOAD_FAILED, api_visibility="private")
 

@@ -19,6 +19,7 @@ from lua_demo.engine import Engine
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request, Result
 from lua_demo.ui.batch import MAX_ITEMS, Batches
+from lua_demo.ui.limits import Limits
 
 METHODS = ["base", "lua"]
 FORM = {
@@ -105,6 +106,19 @@ def test_refusals(batches, files):
         with pytest.raises(gr.Error, match=words.split("'")[0]):
             next(answers)
     assert not batches.runs
+
+
+def test_a_visitor_runs_so_many_items_in_an_hour(engine, files, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    limits = Limits(lambda: True, {"LUA_DEMO_MAX_BATCHES": "3"})
+    batches = Batches(engine, Store(tmp_path / "store", pinned=None), limits)
+    assert list(run(batches, files[:2]))[-1][0].text == "2 items: 1 run, 1 failed."
+    answers = run(batches, files[:2])
+    assert "at most 3 comparisons in batches per visitor and hour" in next(answers)[0].text
+    with pytest.raises(gr.Error, match="LUA_DEMO_MAX_BATCHES"):
+        next(answers)
+    assert list(run(batches, files[:1]))[-1][0].state == "done", "one is left"
+    assert list(run(batches, files[:2], session="b"))[-1][0].state == "done", "another visitor has their own"
 
 
 def test_stop_keeps_what_is_finished(batches, files):

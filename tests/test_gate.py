@@ -7,24 +7,28 @@ import json
 import secrets
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from conftest import served
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
 
 from lua_demo.runs.store import Store
 from lua_demo.ui.gate import host_name, is_loopback
+from lua_demo.ui.limits import LIMITS, setting
 
 
-@pytest.fixture(scope="module")
-def limited(toy_weights, tmp_path_factory):
+@pytest.fixture
+def limited(toy_weights, tmp_path, monkeypatch):
     """A page with the limits of a public one."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"UPLOADS": "8", "UPLOAD_MB": "0.18", "PLACES": "2", "QUEUE": "3"}.items():
-            patch.setenv(f"LUA_DEMO_MAX_{name}", value)
-        folder = tmp_path_factory.mktemp("limited")
-        with served(toy_weights, folder / "cache", Store(folder / "store", pinned=None)) as address:
-            yield address
+    monkeypatch.setenv("LUA_DEMO_MAX_UPLOADS", "8")
+    monkeypatch.setenv("LUA_DEMO_MAX_UPLOAD_MB", "0.18")
+    with served(toy_weights, tmp_path / "cache", Store(tmp_path / "store", pinned=None)) as address:
+        yield address
 
 
 def ask(url: str, host: str, path: str = "/") -> int:
@@ -80,6 +84,82 @@ def test_uploads_are_counted_and_refused_beyond_the_limits(limited):
 
 def test_a_page_without_limits_takes_many(url):
     assert upload(url, 30)[0] == 200
+
+
+def refused(call: Callable[[], object]) -> str:
+    """What the page says when it refuses; the test fails where it does not."""
+    with pytest.raises(AppError) as caught:
+        call()
+    return str(caught.value)
+
+
+def many_uploads(url: str, client: Client, photo: Path) -> str:
+    assert upload(url, 2)[0] == 200
+    return upload(url, 1)[1]
+
+
+def a_large_upload(url: str, client: Client, photo: Path) -> str:
+    assert upload(url, 1)[0] == 200
+    return upload(url, 1, 2_100_000)[1]
+
+
+def a_full_cache(url: str, client: Client, photo: Path) -> str:
+    assert upload(url, 1, 2_100_000)[0] == 200
+    return upload(url, 1)[1]
+
+
+def a_large_base(url: str, client: Client, photo: Path) -> str:
+    client.predict(image=handle_file(photo), method="bicubic", size=64, api_name="/upscale")
+    return refused(lambda: client.predict(image=handle_file(photo), method="bicubic", size=65, api_name="/upscale"))
+
+
+def a_large_photo(url: str, client: Client, photo: Path) -> str:
+    with Image.open(photo) as opened:
+        opened.resize((64, 48)).save(photo.with_name("small.png"))
+    given = {"method": "bicubic", "size": 64, "api_name": "/upscale"}
+    client.predict(image=handle_file(photo.with_name("small.png")), **given)
+    return refused(lambda: client.predict(image=handle_file(photo), **given))
+
+
+def many_exports(url: str, client: Client, photo: Path) -> str:
+    run = Store(photo.parent / "none").pinned_names()[0]
+    for name in ("results.json", "lua.png", "lua.png"):  # what is there already is not made again
+        client.predict(run=run, name=name, api_name="/export")
+    return refused(lambda: client.predict(run=run, name="base.png", api_name="/export"))
+
+
+def many_votes(url: str, client: Client, photo: Path) -> str:
+    run = Store(photo.parent / "none").pinned_names()[0]
+    for _ in range(2):
+        client.predict(client.predict(run, api_name="/vote_pair")["token"], "a", api_name="/vote")
+    token = client.predict(run, api_name="/vote_pair")["token"]
+    return refused(lambda: client.predict(token, "a", api_name="/vote"))
+
+
+OVER_HTTP = {
+    "uploads": ("2", many_uploads), "upload_mb": ("2", a_large_upload), "cache_gb": ("0.002", a_full_cache),
+    "size": ("64", a_large_base), "megapixels": ("0.01", a_large_photo), "exports": ("2", many_exports),
+    "votes": ("2", many_votes),
+}  # fmt: skip
+ELSEWHERE = {
+    "queue": "test_stopping.py: needs an engine that is busy",
+    "places": "test_stopping.py: needs an engine that is busy",
+    "batches": "test_batch_page.py: has no endpoint",
+}
+
+
+def test_every_limit_has_a_test_of_the_page_that_enforces_it():
+    assert sorted([*OVER_HTTP, *ELSEWHERE]) == sorted(LIMITS)
+
+
+@pytest.mark.parametrize("name", OVER_HTTP)
+def test_the_page_takes_what_is_within_a_limit_and_refuses_more(name, toy_weights, photo, tmp_path, monkeypatch):
+    value, go_beyond = OVER_HTTP[name]
+    monkeypatch.setenv(setting(name), value)
+    with served(toy_weights, tmp_path / "cache", Store(tmp_path / "store")) as url:
+        client = Client(url, verbose=False, download_files=False)
+        said = go_beyond(url, client, photo(160, 120))
+    assert f"at most {float(value):g} {LIMITS[name].what}" in said and setting(name) in said
 
 
 @pytest.mark.parametrize(

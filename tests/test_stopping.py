@@ -158,6 +158,25 @@ def test_one_visitor_has_few_places_in_the_queue(slow, photo, tmp_path, monkeypa
     assert free(engine)
 
 
+def test_all_visitors_together_have_few_places_to_wait(slow, photo, tmp_path, monkeypatch):
+    engine, runs = slow
+    monkeypatch.setenv("LUA_DEMO_MAX_QUEUE", "1")
+    with served(engine, tmp_path / "cache", Store(tmp_path / "store", pinned=None)) as url:
+        clients = [Client(url, verbose=False, download_files=False) for _ in range(3)]
+        asked = {"size": 64, "method": "swinir", "api_name": "/upscale"}
+        first = clients[0].submit(image=handle_file(photo(64, 48)), **asked)
+        assert runs.wait(60)
+        second = clients[1].submit(image=handle_file(photo(64, 48)), **asked)
+        while second.status().rank is None:
+            time.sleep(0.1)
+        with pytest.raises(Exception, match=r"400|at most 1 comparisons that wait"):
+            clients[2].submit(image=handle_file(photo(64, 48)), **asked).result(30)
+        for job in (second, first):
+            with contextlib.suppress(httpx.TimeoutException):
+                job.cancel()
+    assert free(engine)
+
+
 @pytest.mark.parametrize("way", ["stop", "leave"])
 def test_the_stop_button_and_a_closed_tab_end_the_stage(slow, photo, tmp_path, way):
     engine, runs = slow

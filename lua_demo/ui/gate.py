@@ -101,7 +101,10 @@ def _boundary(headers: Headers) -> bytes:
 
 
 def limit_places(page: gr.Blocks, limits: Limits) -> None:
-    """Refuse places in the queue of `page` beyond a visitor's own; gradio knows only how many there are altogether."""
+    """Refuse places in the queue of `page` beyond the limits: of all visitors together, and of one.
+
+    gradio's own bound is a constant, whereas a page may become public after it was built.
+    """
     queue = page._queue
     push = queue.push
 
@@ -109,9 +112,10 @@ def limit_places(page: gr.Blocks, limits: Limits) -> None:
         visitor = _queued_by(request, body.session_hash)
         waiting = [event for line in queue.event_queue_per_concurrency_id.values() for event in line.queue]
         running = [event for events in queue.active_jobs for event in events or () if event.alive]
-        taken = sum(_queued_by(event.request, event.session_hash) == visitor for event in (*waiting, *running))
-        if taken >= limits.of("places"):
-            return False, LIMITS["places"].refusal("places", limits.of("places")), "error"
+        own = [event for event in (*waiting, *running) if _queued_by(event.request, event.session_hash) == visitor]
+        for name, taken in (("queue", len(waiting)), ("places", len(own))):
+            if taken >= limits.of(name):
+                return False, LIMITS[name].refusal(name, limits.of(name)), "error"
         return await push(body, request, username)
 
     queue.push = limited  # type: ignore[method-assign]

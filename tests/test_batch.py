@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import signal
@@ -225,10 +226,47 @@ def test_stop_keeps_what_is_finished(engine, folder, tmp_path):
                 over.append(event)
             elif event[0].name == "c_x2" and event[1] == Progress("lua", "upscale", 1, 2):
                 stop.set()
-    assert [outcome.item.name for outcome in over] == ["a_x2"] and len(over[0].results) == 2
-    assert [row["item"] for row in table(tmp_path / "out")] == ["a_x2", "a_x2"]
+    assert [(outcome.item.name, len(outcome.results)) for outcome in over] == [("a_x2", 2), ("c_x2", 1)]
+    assert over[1].halfway and over[1].error == "stopped on request; missing: LUA (latent)"
+    assert [(row["item"], row["method"]) for row in table(tmp_path / "out")] == [
+        ("a_x2", "base"), ("a_x2", "lua"), ("c_x2", "base"), ("c_x2", ""),
+    ]  # fmt: skip
     again = [event for event in batch.run(engine, items, tmp_path / "out") if isinstance(event, batch.Outcome)]
     assert [outcome.kept for outcome in again] == [True, False], "the half finished item is run again"
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "ends"),
+    [
+        (UserError("the weights are gone; get them again"), "the weights are gone; get them again", False),
+        (KeyError("no such layer"), "an error of the program", True),
+        (MemoryError(), "out of memory", True),
+    ],
+)
+def test_what_an_item_had_finished_when_it_failed_is_its_outcome(
+    engine, folder, tmp_path, monkeypatch, error, words, ends
+):
+    method = engine._method
+
+    def fails(task, key, notes):
+        if key == "lua" and task.job.request.image.endswith("a.png"):
+            raise error
+        return (yield from method(task, key, notes))
+
+    monkeypatch.setattr(engine, "_method", fails)
+    sources = map(batch.file_source, [folder / "a.png", folder / "c.png"])
+    items = batch.items(sources, {"size": 64, "methods": ("base", "lua", "bicubic")})
+    found: list = []
+    with pytest.raises(type(error)) if ends else contextlib.nullcontext():
+        for event in batch.run(engine, items, tmp_path / "out"):
+            found += [event] if isinstance(event, batch.Outcome) else []
+    first = found[0]
+    assert first.halfway and [result.method for result in first.results] == ["base"]
+    assert first.error == f"{words}; missing: LUA (latent), Bicubic latent"
+    assert first.summary == f"1 picture; then {first.error}"
+    assert len(found) == (1 if ends else 2) and ("1 run, 1 ended halfway" in batch.summary(found)) is not ends
+    assert [row["error"] for row in table(tmp_path / "out") if row["item"] == "a_x2"] == ["", first.error]
+    assert (tmp_path / "out" / "a_x2" / "base.png").is_file()
 
 
 def test_interrupt_keeps_what_is_finished(command, folder, tmp_path):

@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 
 from lua_demo.engine import Engine
 from lua_demo.runs.store import Store
-from lua_demo.schema import Request, Result
+from lua_demo.schema import Request, Result, UserError
 from lua_demo.ui.batch import MAX_ITEMS, Batches
 from lua_demo.ui.limits import Limits
 
@@ -128,10 +128,42 @@ def test_stop_keeps_what_is_finished(batches, files):
             batches.runs["a"].stop.set()  # within the stage, as the button does
             break
     *_, (status, table, _, ids, button, _) = answers
-    assert (status.state, status.text) == ("stopped", "Stopped. 2 of 3 were over.")
-    assert table.count("<tr>") == 3 and len(ids) == 1 and len(list(batches.store.runs())) == 1
+    words = "Stopped. 2 of 3 were over, of 1 more some pictures are there."
+    assert (status.state, status.text) == ("stopped", words)
+    assert table.count("<tr>") == 4 and "stopped on request; missing: LUA (latent)" in table
+    assert len(ids) == 2 and len(list(batches.store.runs())) == 2 and table.count(">Open</a>") == 2
+    assert [len(batches.gallery(ids, method)) for method in METHODS] == [2, 1]
     with zipfile.ZipFile(button["value"]) as archive:
-        assert {name.split("/")[0] for name in archive.namelist()} == {"photo_150x110_x2", "batch.csv"}
+        assert {name.split("/")[0] for name in archive.namelist()} == {
+            "photo_150x110_x2", "photo_90x100_x2", "batch.csv",
+        }  # fmt: skip
+        assert "photo_90x100_x2/base.png" in archive.namelist()
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "words"),
+    [
+        (UserError("the GPU is gone; try again"), "done", "3 items: 1 run, 1 ended halfway, 1 failed."),
+        (KeyError("no such layer"), "error", "0 of 3 were over, of 1 more some pictures are there."),
+    ],
+)
+def test_an_item_that_fails_halfway_keeps_its_pictures(batches, files, monkeypatch, error, state, words):
+    method = batches.engine._method
+
+    def fails(task, key, notes):
+        if key == "lua" and task.job.request.image == files[0]:
+            raise error
+        return (yield from method(task, key, notes))
+
+    monkeypatch.setattr(batches.engine, "_method", fails)
+    *_, (status, table, _, ids, button, _) = list(run(batches, files))
+    assert status.state == state and words in status.text
+    assert "missing: LUA (latent)" in table and table.count(">Open</a>") == len(ids) == (2 if state == "done" else 1)
+    assert list(batches.store.open(ids[0]).pictures()) == ["base"]
+    assert len(batches.gallery(ids, "base")) == len(ids)
+    with zipfile.ZipFile(button["value"]) as archive:
+        assert "photo_150x110_x2/base.png" in archive.namelist()
+        assert "missing: LUA" in archive.read("batch.csv").decode()
 
 
 def test_a_closed_page_leaves_no_work_files(batches, files, tmp_path):

@@ -20,15 +20,15 @@ AFTER = ("total_s", "peak_mib", *MEASURED, "file", "skipped", "error")
 def rows(
     name: str, source: str, request: Request, document: Mapping[str, Any] | None, error: str = ""
 ) -> list[dict[str, Any]]:
-    """Rows for one item: one per method, or one with the error where there is no document.
+    """Rows for one item: one per method of its document, and one with the error where there is one.
 
     Their keys are BEFORE, "<stage>_s" for every stage that ran, and AFTER: pixels, seconds, MiB, and the metrics in
     their own units. What is not there is empty in the file.
     """
     common = {"item": name, "source": source, "seed": request.seed, "scale": request.scale}
-    if document is None:
-        return [common | {"error": error}]
-    return [common | {"method": method} | _entries(name, row) for method, row in document["methods"].items()]
+    found = {} if document is None else document["methods"]
+    made = [common | {"method": method} | _entries(name, row) for method, row in found.items()]
+    return [*made, common | {"error": error}] if error else made
 
 
 def _entries(folder: str, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lua_demo.catalog.methods import methods_of
 from lua_demo.engine import Engine
 from lua_demo.machine.cancel import raise_if_set
 from lua_demo.machine.devices import ALONE, Devices
+from lua_demo.machine.memory import is_out_of_memory
 from lua_demo.pictures import images
 from lua_demo.pictures.files import read_regular, sort_out
 from lua_demo.report import records
@@ -24,7 +26,7 @@ from lua_demo.request.settings import unchecked
 from lua_demo.request.validate import validated_settings
 from lua_demo.runs.outputs import RESULTS, make_folder, refuse_to_overwrite, write_result, writes, writing
 from lua_demo.runs.run import read_run
-from lua_demo.schema import Environment, Progress, Request, Result, UserError
+from lua_demo.schema import Environment, Progress, Request, Result, Stopped, UserError
 
 TABLE = "batch.csv"
 LATENT_SUFFIX = ".safetensors"
@@ -51,10 +53,10 @@ class Outcome:
     """An item that is over.
 
     Attributes:
-        document: what its results.json says; None where it failed.
-        results: with the pictures; empty where it was `kept` or failed.
+        document: what its results.json says; None where it failed before its first result.
+        results: with the pictures; empty where it was `kept` or has no document.
         kept: an earlier batch had finished it, so it was not run again.
-        error: why it failed, in one line.
+        error: why it failed, in one line; beside a document, with the methods that are missing.
     """
 
     item: Item
@@ -64,6 +66,11 @@ class Outcome:
     error: str = ""
 
     @property
+    def halfway(self) -> bool:
+        """Whether it failed after its first result, whose pictures are there."""
+        return bool(self.error) and self.document is not None
+
+    @property
     def summary(self) -> str:
         if self.document is None:
             return f"failed: {self.error}"
@@ -71,7 +78,9 @@ class Outcome:
             return "finished before, not run again"
         rows = self.document["methods"].values()
         left_out = sum(row["file"] is None for row in rows)
-        return f"{len(rows) - left_out} pictures" + (f", {left_out} left out" if left_out else "")
+        made = len(rows) - left_out
+        words = f"{made} {'picture' if made == 1 else 'pictures'}" + (f", {left_out} left out" if left_out else "")
+        return f"{words}; then {self.error}" if self.error else words
 
 
 def read_sources(source: Path, out: Path, prompts: bool = False) -> list[Request]:
@@ -183,8 +192,10 @@ def seeds_note(items: Sequence[Item], seeds: Sequence[int]) -> str:
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """How many items came to what, in one line."""
-    failed, kept = sum(bool(outcome.error) for outcome in outcomes), sum(outcome.kept for outcome in outcomes)
-    parts = [(len(outcomes) - failed - kept, "run"), (kept, "finished before"), (failed, "failed")]
+    kept, halfway = sum(outcome.kept for outcome in outcomes), sum(outcome.halfway for outcome in outcomes)
+    failed = sum(outcome.document is None for outcome in outcomes)
+    whole = len(outcomes) - kept - halfway - failed
+    parts = [(whole, "run"), (kept, "finished before"), (halfway, "ended halfway"), (failed, "failed")]
     told = ", ".join(f"{number} {word}" for number, word in parts if number)
     return f"{len(outcomes)} {'item' if len(outcomes) == 1 else 'items'}: {told}"
 
@@ -199,7 +210,7 @@ def run(
     """Compare item by item. Below `out` each gets a folder as `compare --out` writes it; batch.csv grows with them.
 
     An item whose folder is finished is not run again, if settings, source, weights and dtype are the same. One that
-    cannot be run fails alone.
+    cannot be run fails alone. What an item had finished when it failed, or when the batch ended, is its outcome.
 
     Args:
         devices: the processes that share the items; batch.csv, written by the first, has all of them in the end.
@@ -212,12 +223,14 @@ def run(
     written = Table(out / TABLE)
     for item in devices.share_of(items):
         raise_if_set(stop)
-        outcome = yield from _item(engine, item, engine.environment(item.request), out / item.name, stop)
-        table.append(rows(item.name, item.source, item.request, outcome.document, outcome.error))
-        if devices.is_first:
-            with writing(out):
-                written.add(table[-1])
-        yield outcome
+        with contextlib.closing(_item(engine, item, engine.environment(item.request), out / item.name, stop)) as events:
+            for event in events:
+                if isinstance(event, Outcome):
+                    table.append(rows(item.name, item.source, item.request, event.document, event.error))
+                    if devices.is_first:
+                        with writing(out):
+                            written.add(table[-1])
+                yield event
     if devices.count > 1:
         everything = list(chain.from_iterable(devices.collect(table)))
         if devices.is_first:
@@ -227,16 +240,18 @@ def run(
 
 def _item(
     engine: Engine, item: Item, environment: Environment, folder: Path, stop: threading.Event | None
-) -> Generator[tuple[Item, Progress], None, Outcome]:
+) -> Generator[tuple[Item, Progress] | Outcome, None, None]:
+    """Progress, then the outcome. An error that ends the batch is raised after the outcome of what was finished."""
     request = item.request
     try:
         source = records.describe_source(request)
     except (OSError, ValueError):
         source = None  # the engine says it better
     if source and (document := finished(folder, records.to_json(request, [], environment, source))):
-        return Outcome(item, document, kept=True)
+        yield Outcome(item, document, kept=True)
+        return
     results: list[Result] = []
-    loading = False
+    document, loading = None, False
     try:
         with contextlib.closing(engine.compare(request, stop)) as events:
             refuse_to_overwrite([folder / name for name in writes(request.methods)], request.image, request.latent)
@@ -251,12 +266,27 @@ def _item(
                     results.append(event)
                     document = records.to_json(request, results, environment, source)
                     write_result(folder, event, document)
-    except UserError as error:
+    except Exception as error:
         # A latent is checked right after the weights are there; everything else that fails then, fails for all.
-        if loading and not request.latent:
+        alone = isinstance(error, UserError) and not (loading and not request.latent)
+        # Where the results go is known, and on the page no matter of visitors.
+        words = reason(error).replace(f"{folder.parent}/", "")
+        if results:
+            missing = [methods_of(request.kind, request.base)[key].label for key in request.methods[len(results) :]]
+            words += f"; missing: {', '.join(missing)}" if missing else ""
+        if alone or results:
+            yield Outcome(item, document, tuple(results), error=words)
+        if not alone:
             raise
-        return Outcome(item, error=str(error))
-    return Outcome(item, document, tuple(results))
+        return
+    yield Outcome(item, document, tuple(results))
+
+
+def reason(error: Exception) -> str:
+    """Why an item ended early, in one line."""
+    if isinstance(error, (UserError, Stopped)):
+        return str(error)
+    return "out of memory" if is_out_of_memory(error) else "an error of the program"
 
 
 def finished(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -115,18 +115,18 @@ class Batches(Sessions):
                         else:
                             yield _progress(*event, len(entries), len(items)), *[gr.skip()] * 5
                 except Stopped:
-                    ended = Status("stopped", f"Stopped. {len(entries)} of {len(items)} were over.")
+                    ended = Status("stopped", f"Stopped. {over(entries, len(items))}")
                 except Exception as error:
                     if isinstance(error, OSError) or not entries:
                         raise
                     words = broken(error).replace(str(folder), "the server's disk")
-                    ended = Status("error", f"{words} {len(entries)} of {len(items)} were over.")
+                    ended = Status("error", f"{words} {over(entries, len(items))}")
                 if entries:
                     file.write(work / batch.TABLE, batch.TABLE)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             words = f"The server's disk cannot be written ({reason}), so there is no archive."
-            ended = Status("error", f"{words} {len(entries)} of {len(items)} were over.")
+            ended = Status("error", f"{words} {over(entries, len(items))}")
             shutil.rmtree(folder, ignore_errors=True)
         except UserError as error:
             raise UserError(str(error).replace(str(folder), "the server's disk")) from error
@@ -162,6 +162,13 @@ class Batches(Sessions):
         """The pictures that one method made, as the lossless files that they are."""
         shown = [run for run in map(self.store.open, runs) if run]
         return [(run.pictures()[method], caption(run)) for run in shown if method in run.pictures()]
+
+
+def over(entries: Sequence[Entry], items: int) -> str:
+    """How far a batch came that did not come to its end."""
+    halfway = sum(entry.outcome.halfway for entry in entries)
+    words = f"{len(entries) - halfway} of {items} were over"
+    return f"{words}, of {halfway} more some pictures are there." if halfway else f"{words}."
 
 
 def numbers(text: Any) -> list[int]:

@@ -18,7 +18,7 @@ class Entry:
     """A row of the table: an item that is over.
 
     Attributes:
-        run: id of the stored comparison; empty where it failed or is not kept.
+        run: id of the stored comparison; empty where it has no pictures or is not kept.
         missing: why it is not kept.
     """
 
@@ -44,10 +44,12 @@ def item_label(item: Item) -> str:
 
 def _item(entry: Entry, methods: Sequence[str]) -> dict[str, Any]:
     document = entry.outcome.document
-    rows = [] if document is None else [document["methods"][method] for method in methods]
+    found = {} if document is None else document["methods"]
+    rows = [found[method] for method in methods if method in found]
     return {
         "label": item_label(entry.outcome.item),
-        "error": entry.outcome.error if document is None else "",
+        "error": entry.outcome.error,
+        "missing": len(methods) - len(rows),
         "run": entry.run,
         "rows": [{**row, "psnr": _psnr(row)} for row in rows],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from email.message import Message as Header
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.exceptions import InvalidPathError
 from gradio.utils import get_upload_folder
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
@@ -22,6 +24,9 @@ from lua_demo.ui.visitors import API, page_of
 
 HOSTS = "LUA_DEMO_HOSTS"
 FOREIGN = f"This page answers to localhost only. To reach it by another name, list that in {HOSTS} of the server."
+NO_UPLOAD = "the file was not uploaded by a user of this page; upload it first"
+NO_INPUT = "the input is not what this page takes; reload the page, or see its API page"
+log = logging.getLogger(__name__)
 
 
 class HostGuard:
@@ -119,6 +124,35 @@ def limit_places(page: gr.Blocks, limits: Limits) -> None:
         return await push(body, request, username)
 
     queue.push = limited  # type: ignore[method-assign]
+
+
+def refuse_quietly(page: gr.Blocks) -> None:
+    """Refuse in one line what a visitor sent and no handler can take, before one is called.
+
+    For most of that gradio prints a traceback, and with a file that is not an upload it names folders of the server.
+    """
+    preprocess, process = page.preprocess_data, page.process_api
+
+    async def untraced(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await process(*args, **kwargs)
+        except gr.Error as error:  # a message to the visitor, of ours or of gradio
+            error.print_exception = False
+            raise
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await preprocess(*args, **kwargs)
+        except gr.Error:
+            raise
+        except InvalidPathError:
+            raise gr.Error(NO_UPLOAD, print_exception=False) from None
+        except Exception as error:
+            log.warning("input refused: %s", type(error).__name__)
+            log.debug("input refused", exc_info=error)
+            raise gr.Error(NO_INPUT, print_exception=False) from None
+
+    page.preprocess_data, page.process_api = guarded, untraced  # type: ignore[method-assign]
 
 
 def _queued_by(request: Any, session: str | None) -> str:

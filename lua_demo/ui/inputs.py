@@ -1,4 +1,6 @@
-"""Controls that hand over what they got: the engine checks it, so page, API and CLI refuse it in the same words."""
+"""Controls that hand over what they got, as long as it is plain values: the engine checks these, so page, API and CLI
+refuse them in the same words.
+"""
 
 from __future__ import annotations
 
@@ -55,35 +57,46 @@ def uploaded(name: str, path: str) -> str:
     return path
 
 
-def _as_it_is(self: gr.components.Component, payload: Any) -> Any:
+SCALARS = (str, int, float, type(None))
+
+
+def _one(self: gr.components.Component, payload: Any) -> Any:
+    if not isinstance(payload, SCALARS):
+        raise gr.Error(f"{self.label} takes one value", print_exception=False)
+    return payload
+
+
+def _several(self: gr.components.Component, payload: Any) -> Any:
+    if not all(isinstance(value, SCALARS) for value in (payload if isinstance(payload, list) else [payload])):
+        raise gr.Error(f"{self.label} takes a list of values", print_exception=False)
     return payload
 
 
 class Radio(gr.Radio, metaclass=Private):
     is_template = True
-    preprocess = _as_it_is
+    preprocess = _one
 
 
 class CheckboxGroup(gr.CheckboxGroup, metaclass=Private):
     is_template = True
-    preprocess = _as_it_is
+    preprocess = _several
 
 
 class Slider(gr.Slider, metaclass=Private):
     is_template = True
-    preprocess = _as_it_is
+    preprocess = _one
 
 
 class Number(gr.Number, metaclass=Private):
     is_template = True
-    preprocess = _as_it_is
+    preprocess = _one
 
 
 class Dropdown(gr.Dropdown, metaclass=Private):
     is_template = True
-    preprocess = _as_it_is
+    preprocess = _one
 
 
 class Checkbox(gr.Checkbox, metaclass=Private):
     is_template = True
-    preprocess = _as_it_is
+    preprocess = _one

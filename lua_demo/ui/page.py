@@ -19,7 +19,7 @@ from lua_demo.ui.api import Api
 from lua_demo.ui.batch_section import batch_section
 from lua_demo.ui.drop import PageDrop
 from lua_demo.ui.form import TELL_BASE, build_form
-from lua_demo.ui.gate import HostGuard, UploadGuard, limit_places
+from lua_demo.ui.gate import HostGuard, UploadGuard, limit_places, refuse_quietly
 from lua_demo.ui.guests import Guests
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.models import on_this_machine
@@ -130,6 +130,7 @@ def build_demo(engine: Engine, store: Store | None = None) -> gr.Blocks:
         demo.unload(handlers.leave)
     demo.queue(max_size=QUEUE)
     limit_places(demo, public.limits)
+    refuse_quietly(demo)
     return demo
 
 

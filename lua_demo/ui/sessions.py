@@ -64,9 +64,10 @@ class Sessions:
         run.finished.wait(STOP_PATIENCE_S)
         return gr.skip()
 
-    def crash(self, shown: dict[str, Any]) -> Any:
+    def crash(self, shown: Any) -> Any:
         """After an error that is no UserError: the line must not go on claiming that something runs."""
-        return CRASHED if shown["state"] in ("busy", "waiting") else gr.skip()
+        state = shown.get("state") if isinstance(shown, dict) else None
+        return CRASHED if state in ("busy", "waiting") else gr.skip()
 
     def leave(self, session: gr.Request) -> None:
         """The tab was closed: nobody waits for the result."""

@@ -18,7 +18,7 @@ from lua_demo.pictures.images import load_photo, to_array, to_tensor
 from lua_demo.schema import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-TINY = [space for space, row in SPACES.items() if row.tiny]
+TINY = [space for space, row in SPACES.items() if row.tiny and not row.tiny_file]
 
 
 def write(folder: Path, network: TinyAutoencoder, name: str) -> None:
@@ -78,7 +78,7 @@ def test_refusals(folder, tmp_path):
         load_network("flux2", folder)
     save_file({"1.weight": torch.zeros(64, 32, 3, 3)}, folder / "taef2_decoder.safetensors")
     save_file({"0.weight": torch.zeros(64, 3, 3, 3)}, folder / "taef2_encoder.safetensors")
-    with pytest.raises(UserError, match="is not exactly a tiny autoencoder"):
+    with pytest.raises(UserError, match="is not exactly a TinyAutoencoder"):
         load_network("flux2", folder)
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -12,6 +12,7 @@ import transformers
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
     ErnieImagePipeline,
     ErnieImageTransformer2DModel,
     EulerDiscreteScheduler,
@@ -21,6 +22,8 @@ from diffusers import (
     Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -158,6 +161,19 @@ def ernie_image():
     return ErnieImagePipeline(denoiser, kl_flux2(), mistral3(2).model, chat_tokenizer(), scheduler)
 
 
+def qwen_image():
+    text = dict(num_hidden_layers=2, **LANGUAGE, rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2]})
+    vision = dict(depth=1, hidden_size=16, intermediate_size=16, num_heads=2, out_hidden_size=16)
+    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    encoder = transformers.Qwen2_5_VLForConditionalGeneration(config).eval()
+    denoiser = QwenImageTransformer2DModel(
+        num_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6)
+    ).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    vae = AutoencoderKLQwenImage(base_dim=8, num_res_blocks=1).eval()
+    return QwenImagePipeline(scheduler, vae, encoder, chat_tokenizer(), denoiser)
+
+
 def z_image():
     denoiser = ZImageTransformer2DModel(
         in_channels=16, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
@@ -175,6 +191,7 @@ PIPELINES = {
     "flux2-dev": flux2,
     "flux2-klein": flux2_klein,
     "ernie-image-turbo": ernie_image,
+    "qwen-image": qwen_image,
     "z-image-turbo": z_image,
 }
 """One base per family."""

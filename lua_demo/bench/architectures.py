@@ -92,6 +92,16 @@ T5_XXL = Part("T5EncoderModel", dict(
 QWEN3_4B = Part("Qwen3ForCausalLM", dict(
     hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_key_value_heads=8, tie_word_embeddings=True
 ))  # fmt: skip
+QWEN25_VL_7B = Part("Qwen2_5_VLForConditionalGeneration", dict(
+    text_config=dict(
+        hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4,
+        vocab_size=152064, tie_word_embeddings=False,
+    ),
+    vision_config=dict(
+        depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=3584, hidden_act="silu"
+    ),
+    tie_word_embeddings=False,
+))  # fmt: skip
 MINISTRAL_3B = Part("Mistral3Model", dict(
     text_config=dict(
         model_type="mistral", vocab_size=131072, hidden_size=3072, intermediate_size=9216, num_hidden_layers=26,
@@ -207,6 +217,13 @@ ARCHITECTURES: dict[str, Components] = {
         "transformer": Part("ErnieImageTransformer2DModel", dict(
             hidden_size=4096, num_attention_heads=32, num_layers=36, ffn_hidden_size=12288, text_in_dim=3072
         )),
+    },
+    "qwen-image": {
+        "scheduler": SHIFTED_BY_SIZE,
+        "vae": Part("AutoencoderKLQwenImage"),
+        "tokenizer": "chat",
+        "text_encoder": QWEN25_VL_7B,
+        "transformer": Part("QwenImageTransformer2DModel"),
     },
     "flux2-dev": {**FLUX2, "text_encoder": MISTRAL_SMALL, "transformer": Part("Flux2Transformer2DModel")},
 }  # fmt: skip

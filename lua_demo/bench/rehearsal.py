@@ -25,6 +25,7 @@ from lua_demo.machine.placement import DTYPES
 from lua_demo.models.base_model import BaseModel
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.networks.taehv import TinyVideoAutoencoder
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.schema import Progress, Request, Result, UserError
 
@@ -118,11 +119,15 @@ def write(base: str, folder: Path) -> None:
     architectures.write(base, folder / "bases" / base)
     row = SPACES[space]
     shutil.copytree(WEIGHTS_DIR / "embedded" / "swinir", folder / "embedded" / "swinir")
-    tiny = architectures.seeded(lambda: TinyAutoencoder(row.channels, pool=space in POOLED))
     (folder / space / "tiny").mkdir(parents=True)
-    for half in ("encoder", "decoder"):
-        tensors = {name: value.contiguous() for name, value in getattr(tiny, half).state_dict().items()}
-        save_file(tensors, folder / space / "tiny" / f"{row.tiny}_{half}.safetensors")
+    if row.tiny_file:
+        video = architectures.seeded(lambda: TinyVideoAutoencoder(row.channels))
+        save_file(video.state_dict(), folder / space / "tiny" / row.tiny_file.name)
+    else:
+        tiny = architectures.seeded(lambda: TinyAutoencoder(row.channels, pool=space in POOLED))
+        for half in ("encoder", "decoder"):
+            tensors = {name: value.contiguous() for name, value in getattr(tiny, half).state_dict().items()}
+            save_file(tensors, folder / space / "tiny" / f"{row.tiny}_{half}.safetensors")
     shipped = WEIGHTS_DIR / space / "lua"
     if shipped.is_dir():
         shutil.copytree(shipped, folder / space / "lua")

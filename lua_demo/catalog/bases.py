@@ -1,8 +1,4 @@
-"""The base models, as one table: what makes the latent that is upscaled. No torch.
-
-Qwen-Image is not among them yet: its latent is that of a video autoencoder (3D convolutions, a mean and deviation per
-channel), a space of its own, whose tiny autoencoder (taew2_1 of madebyollin/taehv) is not of TAESD's layout.
-"""
+"""The base models, as one table: what makes the latent that is upscaled. No torch."""
 
 from __future__ import annotations
 
@@ -32,7 +28,8 @@ class Base:
         largest: longest side in px that it was made for.
         dtype: of its weights on a GPU, a key of `placement.DTYPES`.
         variant: of its files on the hub that are in that dtype, where there are several.
-        encoder_gib, denoiser_gib: weights of the text encoders together and of the denoiser, in GiB in that dtype.
+        encoder_gib, denoiser_gib, vae_gib: weights of the text encoders together, of the denoiser and of the KL
+            autoencoder, in GiB in that dtype.
         step_tflop: (a, b, c) with a + b A + c A^2 TFLOP per forward of the denoiser at A megapixels (1024 x 1024 is 1),
             counted at 512, 1024 and 2048 px on the real architecture.
         unverified: fields of this row that were not checked against the model's own card.
@@ -52,6 +49,7 @@ class Base:
     variant: str | None = None
     encoder_gib: float = 0.0
     denoiser_gib: float = 0.0
+    vae_gib: float = VAE_GIB
     step_tflop: tuple[float, float, float] = (0.0, 1.0, 0.0)
     unverified: tuple[str, ...] = ()
 
@@ -63,7 +61,7 @@ class Base:
     @property
     def gib(self) -> float:
         """All weights, with the KL autoencoder."""
-        return round(self.encoder_gib + self.denoiser_gib + (VAE_GIB if self.hub_id else 0), 2)
+        return round(self.encoder_gib + self.denoiser_gib + (self.vae_gib if self.hub_id else 0), 2)
 
     @property
     def access(self) -> str:
@@ -143,6 +141,11 @@ BASES: dict[str, Base] = {
         "ERNIE-Image-Turbo", "ernie-image", "flux2", "baidu/ERNIE-Image-Turbo",
         steps=8, guidance=1.0, encoder_gib=7.17, denoiser_gib=14.96,
         step_tflop=(1.01, 64.64, 9.9),
+    ),
+    "qwen-image": Base(
+        "Qwen-Image", "qwen-image", "qwen", "Qwen/Qwen-Image",
+        steps=50, guidance=4.0, largest=1328, encoder_gib=15.45, denoiser_gib=38.05, vae_gib=0.24,
+        step_tflop=(0.89, 56.05, 12.37),
     ),
     "flux2-dev": Base(
         "FLUX.2 [dev]", "flux2", "flux2", "black-forest-labs/FLUX.2-dev", FLUX_DEV_LICENCE, True,

@@ -83,6 +83,19 @@ def _ernie(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> di
     return made
 
 
+def _qwen(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+    made = {}
+    for prefix, text in (("", prompt), ("negative_", " "))[: 2 if guided else 1]:
+        embeds, mask = pipeline.encode_prompt(text, device=device)
+        made[f"{prefix}prompt_embeds"] = embeds
+        made[f"{prefix}prompt_embeds_mask"] = embeds.new_ones(embeds.shape[:2]) if mask is None else mask
+    return made
+
+
+def _guidance(value: float) -> dict[str, float]:
+    return {"guidance_scale": value}
+
+
 @dataclass(frozen=True)
 class Refiner:
     """The image-to-image pipeline of a family: it adds noise to a latent and runs the last steps of the sampler.
@@ -118,7 +131,7 @@ class Family:
         to_ours: (the denoiser's latents, height, width of our latent) -> normalised latent B x C x h x w.
         multiple: of which both sides of the picture must be, in px.
         denoiser: the component that samples.
-        guidance: our guidance, where 1 is off, -> the pipeline's.
+        guidance: our guidance, where 1 is off, -> what the pipeline's call takes for it.
         without: components that nothing here needs.
         refiner: its image-to-image pipeline, if it has one that takes latents.
     """
@@ -128,7 +141,7 @@ class Family:
     to_ours: Callable[[Tensor, int, int], Tensor] = _as_it_is
     multiple: int = 16
     denoiser: str = "transformer"
-    guidance: Callable[[float], float] = float
+    guidance: Callable[[float], dict[str, float]] = _guidance
     without: tuple[str, ...] = ()
     refiner: Refiner | None = None
 
@@ -161,11 +174,12 @@ FAMILIES: dict[str, Family] = {
     "flux2-klein": Family("Flux2KleinPipeline", _klein, unpack),
     # Without its second language model, which rewrites prompts: all columns get the words of the prompt itself.
     "ernie-image": Family("ErnieImagePipeline", _ernie, unpatch, without=("pe", "pe_tokenizer")),
+    "qwen-image": Family("QwenImagePipeline", _qwen, unpack, guidance=lambda value: {"true_cfg_scale": value}),
     # Its w counts from 0: it adds w times the difference to the guided prediction.
     "z-image": Family(
         "ZImagePipeline",
         _guided(),
-        guidance=lambda value: value - 1,
+        guidance=lambda value: {"guidance_scale": value - 1},
         refiner=Refiner("ZImageImg2ImgPipeline", _flow_strength),
     ),
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lua_demo.catalog.upscalers import File
+
 AUTOENCODER, GENERATOR, LUA = "autoencoder", "generator", "lua"
 """Roles of networks that belong to a latent space."""
 
@@ -28,6 +30,7 @@ class Space:
         label: the models that use it.
         channels, stride: of its latents; the stride in px.
         tiny: name of its tiny autoencoder: `<tiny>_encoder.safetensors`, and the hub repository madebyollin/<tiny>.
+        tiny_file: the file of it, where it is no hub repository.
         small: hub repository of a KL autoencoder whose decoder is a smaller one.
         scales: what its upscalers are trained for.
         roles: role -> folder of the weights that the space cannot do without, relative to the folder of all weights.
@@ -38,6 +41,7 @@ class Space:
     channels: int
     stride: int = 8
     tiny: str | None = None
+    tiny_file: File | None = None
     small: str | None = None
     scales: tuple[int, ...] = (2, 4)
     roles: dict[str, str] = field(default_factory=dict)
@@ -70,5 +74,15 @@ SPACES: dict[str, Space] = {
         32,
         tiny="taef2",
         small="black-forest-labs/FLUX.2-small-decoder",
+    ),
+    "qwen": Space(
+        "Qwen-Image, Wan 2.1",
+        16,
+        tiny="taew2_1",
+        tiny_file=File(
+            "https://github.com/madebyollin/taehv/raw/main/safetensors/taew2_1.safetensors",
+            22_642_902,
+            "04766eac0221b5390b985ae3fdcca652cbb4b1e8b82b28ea7ff89dfad1b1a93f",
+        ),
     ),
 }

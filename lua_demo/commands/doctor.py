@@ -17,7 +17,7 @@ from huggingface_hub import constants, get_token, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 import lua_demo
-from lua_demo.catalog.bases import BASES, VAE_GIB, first_base
+from lua_demo.catalog.bases import BASES, first_base
 from lua_demo.catalog.methods import METHODS
 from lua_demo.catalog.spaces import AUTOENCODER, GENERATOR, SPACES
 from lua_demo.machine.arguments import Parser, machine
@@ -153,7 +153,9 @@ def _rendering_state(key: str, models: Models, cached: dict[str, int]) -> BaseSt
         return BaseState(key, row.label, True, how, str(folder), 0.0, "")
     if owner.hub_id in cached:
         return BaseState(key, row.label, True, how, "cached", 0.0, "")
-    return BaseState(key, row.label, True, how, "not here", round(VAE_GIB, 1), "" if get_token() else owner.access)
+    return BaseState(
+        key, row.label, True, how, "not here", round(owner.vae_gib, 1), "" if get_token() else owner.access
+    )
 
 
 def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
@@ -166,8 +168,9 @@ def _weights(folder: Path, cached: dict[str, int]) -> dict[str, str]:
             hub += f"; where it cannot be downloaded: {stand_in}"
         found[f"LUA, {space}"] = f"{folder / space / 'lua'}" if (folder / space / "lua").is_dir() else hub
         if row.tiny:
-            own, tiny = folder / space / "tiny", f"madebyollin/{row.tiny}"
-            found[f"tiny autoencoder, {space}"] = str(own) if own.is_dir() else f"{tiny}: {_where(tiny, cached)}"
+            own, tiny, file = folder / space / "tiny", f"madebyollin/{row.tiny}", row.tiny_file
+            where = ("cached" if file.path.is_file() else "not here") if file else _where(tiny, cached)
+            found[f"tiny autoencoder, {space}"] = str(own) if own.is_dir() else f"{file.url if file else tiny}: {where}"
         if row.small:
             own = folder / space / "small"
             found[f"small decoder, {space}"] = str(own) if own.is_dir() else f"{row.small}: {_where(row.small, cached)}"

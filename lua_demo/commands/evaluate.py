@@ -25,7 +25,7 @@ from lua_demo.catalog.spaces import AUTOENCODER, LUA, SPACES
 from lua_demo.engine import Engine
 from lua_demo.machine.devices import ALONE, Devices
 from lua_demo.models.lua import lua_from, lua_source
-from lua_demo.models.vaes import VAE, load_network, name_of
+from lua_demo.models.vaes import VAE, load_network, name_of, tiny_source
 from lua_demo.models.weights import fingerprint, load_swinir
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.pictures import images, metrics
@@ -249,7 +249,7 @@ def use_space(engine: Engine, args: Namespace) -> dict[str, str]:
         role = in_space(args.space).decoder or AUTOENCODER
         network = load_network(args.space, args.vae, fast=True)
         engine.provide(args.space, role, VAE(network, role if row.decoders else ""))
-        used[AUTOENCODER] = name_of(args.vae or f"madebyollin/{row.tiny}")
+        used[AUTOENCODER] = name_of(args.vae or tiny_source(args.space, engine.weights))
     tiny = network if isinstance(network, TinyAutoencoder) else None
     loaders = {"lua": lambda source: lua_from(source, args.space, engine.weights, tiny), "swinir": load_swinir}
     for role, source in sources.items():

@@ -165,7 +165,8 @@ def check_duplicates(crops: Crops, folders: Sequence[Path]) -> dict | None:
 
 def tiny_of(args: Namespace, network: Codec) -> TinyAutoencoder | None:
     """The tiny autoencoder whose layers LUA is trained between; None where it works on the latents themselves."""
-    if args.what != "lua" or args.plain or not SPACES[args.space].tiny:
+    row = SPACES[args.space]
+    if args.what != "lua" or args.plain or not row.tiny or row.tiny_file:
         if args.tiny:
             raise UserError("--tiny is for a LUA of a published space, without --plain: leave it out")
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from lua_demo.catalog.bases import VAE_GIB, Base
+from lua_demo.catalog.bases import Base
 
 GIB = 2**30  # bytes
 MARGIN = 1.1
@@ -96,7 +96,7 @@ def need(row: Base, width: int, height: int, bytes_per_weight: int = 2) -> Need:
     """What sampling a picture of `width` x `height` px with `row` takes; the table counts two bytes per weight."""
     scale = GIB * bytes_per_weight / 2
     megapixels = width * height / 2**20
-    parts = row.encoder_gib, row.denoiser_gib, VAE_GIB, ACTIVATION_GIB * megapixels
+    parts = row.encoder_gib, row.denoiser_gib, row.vae_gib, ACTIVATION_GIB * megapixels
     return Need(*(round(part * scale) for part in parts))
 
 

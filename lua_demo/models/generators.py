@@ -74,7 +74,7 @@ def sample(
         **given,
         **asked,
         num_inference_steps=steps,
-        guidance_scale=family.guidance(guidance),
+        **family.guidance(guidance),
         generator=torch.Generator().manual_seed(seed),
         output_type="latent",
         callback_on_step_end=at_step_end,

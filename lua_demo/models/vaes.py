@@ -10,7 +10,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from huggingface_hub.errors import HFValidationError
@@ -20,12 +20,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lua_demo.catalog.spaces import SPACES, Space
+from lua_demo.models.download import download
 from lua_demo.models.weights import hub_file, load_autoencoder
 from lua_demo.networks.kinds import Codec
-from lua_demo.networks.kl import fast_decode
+from lua_demo.networks.kl import fast_decode, one_frame
 from lua_demo.networks.tae import TinyAutoencoder
+from lua_demo.networks.taehv import TinyVideoAutoencoder
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.schema import UserError
+
+CLASSES = {"AutoencoderKL": fast_decode, "AutoencoderKLFlux2": fast_decode, "AutoencoderKLQwenImage": one_frame}
+"""Autoencoders of diffusers that are known here, and what makes them fast."""
+
+Tiny = TypeVar("Tiny", TinyAutoencoder, TinyVideoAutoencoder)
 
 
 def name_of(source: str | os.PathLike[str]) -> str:
@@ -59,10 +66,12 @@ class VAE(nn.Module):
 
 
 class KLAutoencoder(nn.Module):
-    """diffusers' AutoencoderKL and AutoencoderKLFlux2: images in [-1, 1] and raw latents become ours.
+    """diffusers' AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLQwenImage: images in [-1, 1] and raw latents become
+    ours.
 
-    What the denoiser sees is (raw - shift) * scale, with one number each or, in FLUX.2, a batch norm over the channels
-    of 2 x 2 patches: one number per channel and place in the patch.
+    What the denoiser sees is (raw - shift) * scale, with one number each; in Qwen-Image one per channel; in FLUX.2 a
+    batch norm over the channels of 2 x 2 patches: one number per channel and place in the patch. Qwen-Image's is that
+    of a video model: a picture is its first frame.
     """
 
     shift: Tensor
@@ -72,23 +81,38 @@ class KLAutoencoder(nn.Module):
         super().__init__()
         self.model = model
         config = model.config
-        self.stride, self.latent_channels = 2 ** (len(config.block_out_channels) - 1), config.latent_channels
+        self.video = hasattr(config, "temperal_downsample")
+        if self.video:
+            self.stride, self.latent_channels = 2 ** len(config.temperal_downsample), config.z_dim
+            mean, deviation = (torch.tensor(x).view(1, -1, 1, 1) for x in (config.latents_mean, config.latents_std))
+            shift, scale = mean, 1 / deviation
+        else:
+            self.stride, self.latent_channels = 2 ** (len(config.block_out_channels) - 1), config.latent_channels
         if hasattr(model, "bn"):
             shift, variance = (x.unflatten(0, (-1, 2, 2))[None] for x in (model.bn.running_mean, model.bn.running_var))
             scale = (variance + model.bn.eps).rsqrt()
-        else:
+        elif not self.video:
             shift, scale = (torch.full((1, 1, 1, 1), x or 0.0) for x in (config.shift_factor, config.scaling_factor))
         self.register_buffer("shift", shift.clone(), persistent=False)
         self.register_buffer("scale", scale.clone(), persistent=False)
 
     def encode(self, image: Tensor) -> Tensor:
-        raw = self.model.encode(image * 2 - 1).latent_dist.mean
+        image = image * 2 - 1
+        if self.video:
+            raw = self.model.quant_conv(self.model.encoder(image[:, :, None]))[:, : self.latent_channels, 0]
+        else:
+            raw = self.model.encode(image).latent_dist.mean
         shift, scale = self._statistics(raw)
         return (raw - shift) * scale
 
     def decode(self, latent: Tensor) -> Tensor:
         shift, scale = self._statistics(latent)
-        return (self.model.decode(latent / scale + shift).sample + 1) / 2
+        raw = latent / scale + shift
+        if self.video:
+            made = self.model.decoder(self.model.post_quant_conv(raw[:, :, None]))[:, :, 0]
+        else:
+            made = self.model.decode(raw).sample
+        return (made + 1) / 2
 
     def _statistics(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Shift and scale for every place of `latent`; its sides may be odd."""
@@ -99,9 +123,13 @@ class KLAutoencoder(nn.Module):
 
 
 def tiny_source(space: str, weights: Path = WEIGHTS_DIR) -> str | Path:
-    """Where the tiny autoencoder of a published space comes from: folder `weights`/`space`/tiny, else its hub id."""
-    folder = Path(weights) / space / "tiny"
-    return folder if folder.is_dir() else f"madebyollin/{SPACES[space].tiny}"
+    """Where the tiny autoencoder of a published space comes from: folder `weights`/`space`/tiny, else its published
+    file, which may have to be downloaded, or its hub id.
+    """
+    folder, row = Path(weights) / space / "tiny", SPACES[space]
+    if folder.is_dir():
+        return folder
+    return row.tiny_file.path if row.tiny_file else f"madebyollin/{row.tiny}"
 
 
 def load_network(
@@ -112,10 +140,10 @@ def load_network(
     Args:
         space: a key of `SPACES`.
         source: a folder with files of the TAESD family, or one of these files, with encoder and decoder side by side;
-            a folder or hub id of diffusers' AutoencoderTiny, AutoencoderKL or AutoencoderKLFlux2.
+            the one file of TAEHV, or its folder; a folder or hub id of a class of `CLASSES` or of AutoencoderTiny.
             None: the shipped autoencoder, or the space's tiny one from the hub.
         subfolder: of a source in diffusers' layout, where it holds more than the autoencoder.
-        fast: with `networks.kl.fast_decode` where that knows the decoder: the same numbers, for inference only.
+        fast: with what `CLASSES` names where that knows the decoder: the same numbers, for inference only.
     Raises:
         UserError: no such space; nothing there; not an autoencoder of that space.
     """
@@ -140,8 +168,10 @@ def load_tiny(space: str, source: str | os.PathLike[str] | None = None, weights:
     Raises:
         UserError: the space has none, or `source` gives another kind of autoencoder.
     """
-    if SPACES[space].tiny is None:
-        raise UserError(f"the space {space} has no tiny autoencoder, whose layers this LUA needs: give a plain LUA")
+    if SPACES[space].tiny is None or SPACES[space].tiny_file:
+        raise UserError(
+            f"{space} has no tiny autoencoder of TAESD's family, whose layers this LUA needs: give a plain LUA"
+        )
     network = load_network(space, source or tiny_source(space, weights))
     if not isinstance(network, TinyAutoencoder):
         raise UserError(f"{source} is no tiny autoencoder, whose layers this LUA needs: give {tiny_source(space)}")
@@ -150,6 +180,12 @@ def load_tiny(space: str, source: str | os.PathLike[str] | None = None, weights:
 
 def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str, fast: bool) -> Codec:
     path = Path(source).expanduser()
+    if row.tiny_file and path == row.tiny_file.path:
+        download(row.tiny_file)
+    if row.tiny_file and (path / row.tiny_file.name).is_file():
+        path = path / row.tiny_file.name
+    if row.tiny_file and path.is_file():
+        return _strictly(TinyVideoAutoencoder(row.channels), _read(path), path)
     if path.is_file():
         stem = re.sub(r"_(en|de)coder\.safetensors$", "", str(path))
         return _load_tiny(Path(f"{stem}_encoder.safetensors"), Path(f"{stem}_decoder.safetensors"))
@@ -165,9 +201,9 @@ def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str, fa
         raise UserError(f"{config_file} is not readable as a configuration: get it again") from error
     if kind == "AutoencoderTiny":
         return _tiny(_from_diffusers(_read(_file_of(source, f"{prefix}diffusion_pytorch_model.safetensors"))), source)
-    if kind not in ("AutoencoderKL", "AutoencoderKLFlux2"):
+    if kind not in CLASSES:
         raise UserError(
-            f"{source} holds a {kind}; give an AutoencoderTiny, an AutoencoderKL or files of TAESD's family"
+            f"{source} holds a {kind}; give an AutoencoderTiny, {', '.join(CLASSES)}, or files of TAESD's family"
         )
     import diffusers  # noqa: PLC0415  takes seconds
 
@@ -178,7 +214,7 @@ def _load_foreign(row: Space, source: str | os.PathLike[str], subfolder: str, fa
         raise UserError(f"the {kind} of {source} could not be loaded ({line[:200]}); get it again") from error
     if fast:
         with contextlib.suppress(UserError):  # a decoder that it does not know stays as it is
-            fast_decode(model)
+            CLASSES[kind](model)
     return KLAutoencoder(model)
 
 
@@ -193,11 +229,14 @@ def _tiny(tensors: dict[str, Tensor], source: str | os.PathLike[str]) -> TinyAut
     first = tensors.get("decoder.1.weight")
     if first is None or first.ndim != 4:
         raise UserError(f"{source} is no tiny autoencoder of TAESD's family: it has no tensor decoder.1.weight")
-    network = TinyAutoencoder(first.shape[1], pool=any(".pool." in name for name in tensors))
+    return _strictly(TinyAutoencoder(first.shape[1], pool=any(".pool." in name for name in tensors)), tensors, source)
+
+
+def _strictly(network: Tiny, tensors: dict[str, Tensor], source: str | os.PathLike[str]) -> Tiny:
     try:
         network.load_state_dict({name: value.float() for name, value in tensors.items()})
     except RuntimeError as error:
-        raise UserError(f"{source} is not exactly a tiny autoencoder of TAESD's family: get it again") from error
+        raise UserError(f"{source} is not exactly a {type(network).__name__}: get it again") from error
     return network
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lua_demo.networks import onednn, strips
 from lua_demo.schema import UserError
@@ -32,6 +33,32 @@ def fast_decode(vae: Any) -> Any:
     vae.decoder = Decoder(vae.decoder).eval().requires_grad_(False)
     vae.decoder.to(memory_format=torch.channels_last)
     return vae
+
+
+class Frame(nn.Module):
+    """A causal convolution of a video of one frame, B x C x 1 x h x w: all frames before it are zeros."""
+
+    def __init__(self, conv: nn.Conv3d):
+        super().__init__()
+        self.padding = conv.kernel_size[1] // 2
+        self.weight = nn.Parameter(conv.weight.detach()[:, :, -1].clone(), requires_grad=False)
+        self.bias = conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x[:, :, 0], self.weight, self.bias, padding=self.padding)[:, :, None]
+
+
+def one_frame(vae: nn.Module) -> None:
+    """Make a diffusers AutoencoderKLQwenImage fast for videos of one frame, in place, for inference.
+
+    Its convolutions see two frames before each. Here these are zeros, so that a third of the products is left. Its
+    encoder and decoder are to be called themselves: `encode` and `decode` keep frames for the next ones.
+    """
+    for name, child in vae.named_children():
+        if isinstance(child, nn.Conv3d):
+            setattr(vae, name, Frame(child))
+        else:
+            one_frame(child)
 
 
 def _known(condition: bool, what: str) -> None:

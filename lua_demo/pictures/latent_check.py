@@ -141,16 +141,17 @@ def refuse_foreign(latent: BaseLatent | Tensor, space: str, name: str = "the lat
     Raises:
         UserError: another tag, another number of channels, or values as another space has them and this one has not.
     """
-    known = load_statistics()
-    if space not in known:
-        raise UserError(f"the latent space {brief(space)} does not exist; choose {', '.join(known)}")
+    if space not in SPACES:
+        raise UserError(f"the latent space {brief(space)} does not exist; choose {', '.join(SPACES)}")
     if isinstance(latent, BaseLatent):
         if latent.space != space:
             raise UserError(f"{name} is a latent of the space {brief(latent.space)}, not {space}; give one of its own")
         latent = torch.from_numpy(latent.values)[None]
     channels = latent.shape[-3]
-    if channels != known[space].channels:
-        raise UserError(f"{name} has {channels} channels; latents of the space {space} have {known[space].channels}")
+    if channels != SPACES[space].channels:
+        raise UserError(f"{name} has {channels} channels; latents of the space {space} have {SPACES[space].channels}")
+    if space not in load_statistics():
+        return  # nothing is known of its values
     likeliest = closest_space(latent, space)
     if likeliest != space:
         raise UserError(
@@ -205,7 +206,12 @@ def soft_bound(latent: Tensor, space: str) -> Tensor:
 
 def _range(latent: Tensor, space: str) -> tuple[Tensor, Tensor]:
     """Each 1 x C x 1 x 1, as `latent` is."""
-    row = load_statistics()[space]
+    row = load_statistics().get(space)
+    if row is None:
+        raise UserError(
+            f"nothing is known of the values of latents of the space {space}; make statistics of it "
+            "(python3 -m lua_demo.train.statistics)"
+        )
     if latent.ndim != 4 or latent.shape[1] != row.channels:
         raise UserError(
             f"the latent has shape {tuple(latent.shape)}; one of the space {space} is B x {row.channels} x h x w"

@@ -50,17 +50,18 @@ import sys
 sys.modules["torch"] = None
 import spaces
 del sys.modules["torch"]
-import json, os, signal, threading
+import json, os, signal, threading, time
 from pathlib import Path
+import torch
 from lua_demo.request.job import resolve
-from lua_demo.schema import Request, Result, Stopped, UserError
+from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 from lua_demo.runs.store import Store
 from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.zero_gpu import ZeroGpuEngine
 
 class Dying(ZeroGpuEngine):
-    def _events(self, request):
-        for event in super()._events(request):
+    def _events(self, request, place):
+        for event in super()._events(request, place):
             yield event
             if isinstance(event, Result):
                 os.kill(os.getpid(), signal.SIGKILL)  # as ZeroGPU does after the time that was asked for
@@ -78,6 +79,27 @@ if mode == "stop":
             seen.append(type(event).__name__)
             if isinstance(event, Result):
                 stop.set()
+    except Stopped as error:
+        print(json.dumps([seen.count("Result"), str(error)]))
+elif mode in ("endless", "closed"):
+    def endless(module, args):
+        while True:
+            time.sleep(0.01)
+            pause(args[0])
+
+    pause, stop, seen = torch.nn.Identity(), threading.Event(), []
+    engine.place([request])
+    engine.models.network(resolve(request), "lua").register_forward_pre_hook(endless)
+    events = engine.compare(request, stop)
+    try:
+        for event in events:
+            seen.append(type(event).__name__)
+            if event == Progress("lua", "upscale", 1, 3):
+                if mode == "closed":
+                    break
+                threading.Timer(0.2, stop.set).start()
+        events.close()
+        print(json.dumps([seen.count("Result"), "closed"]))
     except Stopped as error:
         print(json.dumps([seen.count("Result"), str(error)]))
 else:
@@ -145,7 +167,7 @@ def space(toy_weights, photo, tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=120,
         )
         server.shutdown()
         server.server_close()
@@ -186,6 +208,18 @@ def test_a_stop_is_heeded_at_the_next_event(space):
     assert results == 1 and "stopped" in text and asked[-1]["path"] == "/release"
 
 
+def test_a_stop_ends_the_stage_that_runs_in_the_other_process(space):
+    """It would never end by itself, and no further event would come."""
+    (results, text), asked = space("endless")
+    assert (results, text) == (1, "stopped on request")
+    assert [entry["path"] for entry in asked] == ["/schedule", "/allow", "/release"] and asked[2]["fail"] == "false"
+
+
+def test_whoever_goes_ends_the_stage_too(space):
+    (results, text), asked = space("closed")
+    assert (results, text) == (1, "closed") and asked[-1]["path"] == "/release"
+
+
 @pytest.fixture
 def zero(toy_weights) -> ZeroGpuEngine:
     return ZeroGpuEngine(spaces.GPU, "cpu", weights=toy_weights)
@@ -194,7 +228,7 @@ def zero(toy_weights) -> ZeroGpuEngine:
 def test_everything_that_crosses_is_plain(zero, photo):
     request = Request(str(photo(150, 110)), 2, 64, ("base", "lua", "swinir", "native"))
     assert pickle.loads(pickle.dumps(request)) == request
-    for event in zero._events(request):
+    for event in zero._events(request, 0):
         crossed = pickle.dumps(event)
         words = [argument for _, argument, _ in pickletools.genops(crossed) if isinstance(argument, str)]
         assert not any(word.startswith("torch.") for word in words), "no class of torch"
@@ -207,7 +241,7 @@ def test_a_refusal_in_the_other_process_keeps_its_words(zero, toy_weights, photo
 
     monkeypatch.setattr(zero.models, "load", broken)
     crossed = [
-        pickle.loads(pickle.dumps(event)) for event in zero._events(Request(str(photo(64, 48)), 2, 64, ("lua",)))
+        pickle.loads(pickle.dumps(event)) for event in zero._events(Request(str(photo(64, 48)), 2, 64, ("lua",)), 0)
     ]
     assert isinstance(crossed[-1], UserError) and str(crossed[-1]) == "the weights are gone; get them again"
     with pytest.raises(UserError, match="the weights are gone"):
@@ -229,7 +263,7 @@ def test_an_error_of_the_program_is_told_as_that(zero, photo, monkeypatch, capsy
 def test_what_the_other_process_used_is_what_the_record_says(zero, photo, monkeypatch):
     request = Request(str(photo(64, 48)), 2, 64, ("base", "lua"))
     monkeypatch.setattr(zero.models, "names", lambda job: {"lua": "the stand-in, which only was there"})
-    told = [type(event) for event in zero._events(request) if not isinstance(event, Progress)]
+    told = [type(event) for event in zero._events(request, 0) if not isinstance(event, Progress)]
     assert told == [Environment, Result, Result]
     list(zero._from_lent_gpu(resolve(request), None))
     monkeypatch.undo()
@@ -303,8 +337,8 @@ def test_off_zero_gpu_it_is_the_engine(zero, engine, photo):
 def test_only_what_takes_the_gpu_away_reads_so(zero, photo, monkeypatch, title, message, expected, words):
     """An error of the program comes across as its name only, under the same title as a GPU that was taken away."""
 
-    def lent(request):
-        yield from zero._events(request)
+    def lent(request, place):
+        yield from zero._events(request, place)
         raise gr.Error(message, title=title)
 
     monkeypatch.setattr(zero, "_lent", lent)

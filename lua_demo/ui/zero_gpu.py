@@ -1,12 +1,14 @@
 """An engine for Spaces on ZeroGPU, where a GPU is lent for a number of seconds to a forked process.
 
 Networks are placed in the main process, where CUDA is emulated; comparisons run in the other one. Only plain values
-cross: the request goes in, progress and results (numpy arrays) come out.
+cross: the request goes in, progress and results (numpy arrays) come out. A stop crosses in memory that both share.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import mmap
 import os
 import threading
 import traceback
@@ -50,6 +52,10 @@ REMEMBERED = 32
 """Number of comparisons whose environment is remembered."""
 
 
+STOPS, STOP_POLL_S = 64, 0.1
+"""Number of comparisons that can be told apart when one is stopped, more than run at once; seconds between two looks at
+whether one was."""
+
 WORKER, ABORTED = "ZeroGPU worker error", "GPU task aborted"
 """Title and message, as `spaces` has them, where the GPU was taken away. With this title every other message is the
 name of an exception of our own; all other titles say why no GPU was lent."""
@@ -57,6 +63,26 @@ name of an exception of our own; all other titles say why no GPU was lent."""
 
 class CutShort(Stopped):
     """The GPU was taken away before the end. The message is for people; what had come is whole."""
+
+
+class SharedStop(threading.Event):
+    """One byte of memory that forked processes share: whoever sets it, all see it. Nothing can wait for it.
+
+    Unlike `multiprocessing.Event` it has no lock, which a process that is killed would keep.
+    """
+
+    def __init__(self, memory: mmap.mmap, place: int):
+        super().__init__()
+        self._memory, self._place = memory, place
+
+    def is_set(self) -> bool:
+        return self._memory[self._place] != 0
+
+    def set(self) -> None:
+        self._memory[self._place] = 1
+
+    def clear(self) -> None:
+        self._memory[self._place] = 0
 
 
 class ZeroGpuEngine(Engine):
@@ -69,7 +95,10 @@ class ZeroGpuEngine(Engine):
         self, gpu: Callable[..., Any], device: str = "auto", dtype: str = "auto", weights: str | Path | None = None
     ):
         super().__init__(device, dtype, weights)
-        self._lent = gpu(duration=duration)(self._events)
+        self._lent = gpu(duration=lambda request, place: duration(request))(self._events)
+        memory = mmap.mmap(-1, STOPS)  # made before any process is forked
+        self._stops = [SharedStop(memory, place) for place in range(STOPS)]
+        self._places = itertools.cycle(range(STOPS))
         self._environments: OrderedDict[Request, Environment] = OrderedDict()
         self.placed: set[str] | None = None
         """Bases that sample here, the embedded one left out; None where none had to be placed at start."""
@@ -118,7 +147,7 @@ class ZeroGpuEngine(Engine):
         return known or super().environment(request)
 
     def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Events:
-        """As `Engine.compare`; on ZeroGPU a stop is heeded at the next event.
+        """As `Engine.compare`. While a GPU is waited for, a stop is heeded once it was lent or refused.
 
         Raises:
             UserError, Stopped: as there, and a UserError where no GPU was lent.
@@ -129,14 +158,15 @@ class ZeroGpuEngine(Engine):
         events = super().compare(job, stop)  # refuses what cannot be run, before a GPU is asked for
         return self._from_lent_gpu(job, stop) if on_zero_gpu() else events
 
-    def _events(self, request: Request) -> Iterator[Progress | Result | Environment | Exception]:
-        """What runs in the other process. Of an exception only the name would come across, so it is yielded.
+    def _events(self, request: Request, place: int) -> Iterator[Progress | Result | Environment | Exception]:
+        """What runs in the other process, until `_stops[place]` is set. Of an exception only the name would come
+        across, so it is yielded.
 
         So is, once, what was used: networks that were loaded there are unknown here.
         """
         told = False
         try:
-            with contextlib.closing(super().compare(request)) as events:
+            with contextlib.closing(super().compare(request, self._stops[place])) as events:
                 for event in events:
                     if isinstance(event, Result) and not told:
                         yield super().environment(request)
@@ -150,17 +180,21 @@ class ZeroGpuEngine(Engine):
 
     def _from_lent_gpu(self, job: Job, stop: threading.Event | None) -> Events:
         yield job.progress(next(iter(job.methods)), "wait")
-        done, events = 0, self._lent(job.request)  # the other process resolves it anew: rows hold functions
+        place = next(self._places)
+        shared = self._stops[place]
+        shared.clear()
+        done, events = 0, self._lent(job.request, place)  # the other process resolves it anew: rows hold functions
         try:
-            for event in events:
-                raise_if_set(stop)
-                if isinstance(event, Exception):
-                    raise event
-                if isinstance(event, Environment):
-                    self._remember(job.request, event)
-                    continue
-                done += isinstance(event, Result)
-                yield event
+            with passed_on(stop, shared):
+                for event in events:
+                    raise_if_set(stop)
+                    if isinstance(event, Exception):
+                        raise event
+                    if isinstance(event, Environment):
+                        self._remember(job.request, event)
+                        continue
+                    done += isinstance(event, Result)
+                    yield event
         except gr.Error as error:
             reason = f"{error.title}: {error.message}"
             if error.title == WORKER and error.message != ABORTED:
@@ -169,6 +203,7 @@ class ZeroGpuEngine(Engine):
                 raise UserError(f"no GPU for this ({reason}); try again later, or with a smaller size") from error
             raise CutShort(f"The GPU was taken away ({reason}).") from error
         finally:
+            shared.set()  # closing waits for the other process to end
             events.close()
 
     def _remember(self, request: Request, environment: Environment) -> None:
@@ -176,6 +211,24 @@ class ZeroGpuEngine(Engine):
         self._environments.move_to_end(request)
         while len(self._environments) > REMEMBERED:
             self._environments.popitem(last=False)
+
+
+@contextlib.contextmanager
+def passed_on(stop: threading.Event | None, shared: SharedStop) -> Iterator[None]:
+    """Within the block `shared` is set once `stop` is."""
+    over = threading.Event()
+
+    def watch(stop: threading.Event) -> None:
+        while not over.is_set() and not shared.is_set():
+            if stop.wait(STOP_POLL_S):
+                shared.set()
+
+    if stop is not None:
+        threading.Thread(target=watch, args=(stop,), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def to_place(offer: Offer) -> tuple[Request, ...]:

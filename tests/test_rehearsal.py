@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import diffusers
 import pytest
 import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
 from tiny_bases import PIPELINES
 
 from lua_demo.bench import rehearsal
@@ -45,6 +48,38 @@ def test_real_architectures_are_as_large_as_the_table_says(key):
     assert encoders == pytest.approx(row.encoder_gib, abs=0.03)
     assert gib(parts[FAMILIES[row.family].denoiser]) == pytest.approx(row.denoiser_gib, abs=0.03)
     assert gib(parts["vae"]) == pytest.approx(row.vae_gib, abs=0.01)
+
+
+def configured(part: Part, config: dict) -> dict:
+    """All that the network is built with: `config`, and the defaults of its class; nothing if they do not go together."""
+    if part.library == "transformers":
+        try:
+            return getattr(transformers, part.kind).config_class(**config).to_dict()
+        except StrictDataclassError:
+            return {}
+    given = inspect.signature(getattr(diffusers, part.kind)).bind(**config)
+    given.apply_defaults()
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.arguments.items()}
+
+
+def without(config: dict) -> Iterator[tuple[str, dict]]:
+    """(name, `config` without that value), for every value in it."""
+    for name, value in config.items():
+        rest = {key: kept for key, kept in config.items() if key != name}
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", {**rest, name: less}) for inner, less in without(value))
+        else:
+            yield name, rest
+
+
+@pytest.mark.parametrize("key", ARCHITECTURES)
+def test_no_configured_value_is_the_default_of_its_class(key):
+    for component, part in ARCHITECTURES[key].items():
+        if not isinstance(part, Part):
+            continue
+        whole = dict(part.config)
+        for name, rest in without(whole):
+            assert configured(part, rest) != configured(part, whole), f"{component}: {name}"
 
 
 def small(key: str) -> dict:

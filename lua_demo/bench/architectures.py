@@ -77,11 +77,8 @@ Components = dict[str, Part | str | bool]
 TOKENIZERS: dict[str, Callable[[], Any]] = {"clip": clip_tokenizer, "t5": t5_tokenizer, "chat": chat_tokenizer}
 
 # Ids that our tokenizers give, where a network looks for them.
-CLIP_IDS = dict(bos_token_id=0, eos_token_id=1, pad_token_id=1)
-CLIP_L = dict(
-    hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768,
-    **CLIP_IDS,
-)  # fmt: skip
+CLIP_IDS = dict(bos_token_id=0, eos_token_id=1)
+CLIP_L = dict(hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768, **CLIP_IDS)
 CLIP_G = dict(
     hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, projection_dim=1280,
     hidden_act="gelu", **CLIP_IDS,
@@ -95,19 +92,15 @@ QWEN3_4B = Part("Qwen3ForCausalLM", dict(
 QWEN25_VL_7B = Part("Qwen2_5_VLForConditionalGeneration", dict(
     text_config=dict(
         hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4,
-        vocab_size=152064, tie_word_embeddings=False,
+        tie_word_embeddings=False,
     ),
-    vision_config=dict(
-        depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=3584, hidden_act="silu"
-    ),
-    tie_word_embeddings=False,
+    vision_config=dict(hidden_size=1280),
 ))  # fmt: skip
 MINISTRAL_3B = Part("Mistral3Model", dict(
     text_config=dict(
-        model_type="mistral", vocab_size=131072, hidden_size=3072, intermediate_size=9216, num_hidden_layers=26,
-        num_attention_heads=32, num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
+        vocab_size=131072, hidden_size=3072, intermediate_size=9216, num_hidden_layers=26, head_dim=128,
+        tie_word_embeddings=True,
     ),
-    tie_word_embeddings=True,
 ))  # fmt: skip
 MISTRAL_SMALL = Part("Mistral3ForConditionalGeneration", dict(tie_word_embeddings=False))
 
@@ -115,14 +108,9 @@ KL = dict(
     down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     block_out_channels=(128, 256, 512, 512), layers_per_block=2,
 )  # fmt: skip
-
-
-def kl(channels: int, scale: float, shift: float | None = None) -> Part:
-    convolved = channels == 4  # those of 16 leave the two 1x1 convolutions at the latent out
-    return Part("AutoencoderKL", dict(
-        KL, latent_channels=channels, scaling_factor=scale, shift_factor=shift, use_quant_conv=convolved,
-        use_post_quant_conv=convolved,
-    ))  # fmt: skip
+# Autoencoders of 16 channels leave the two 1x1 convolutions at the latent out.
+KL_16 = dict(KL, latent_channels=16, use_quant_conv=False, use_post_quant_conv=False)
+KL_FLUX1 = Part("AutoencoderKL", dict(KL_16, scaling_factor=0.3611, shift_factor=0.1159))
 
 
 EULER = Part("EulerDiscreteScheduler", dict(
@@ -140,22 +128,22 @@ SDXL_UNET = Part("UNet2DConditionModel", dict(
 ))  # fmt: skip
 
 
-def sd3_transformer(layers: int, positions: int, dual: int = 0) -> Part:
+def sd3_transformer(layers: int, positions: int, **more: Any) -> Part:
     return Part("SD3Transformer2DModel", dict(
         num_layers=layers, num_attention_heads=layers, caption_projection_dim=64 * layers, qk_norm="rms_norm",
-        pos_embed_max_size=positions, dual_attention_layers=tuple(range(dual)),
+        pos_embed_max_size=positions, **more,
     ))  # fmt: skip
 
 
 SD15: Components = {
-    "vae": kl(4, 0.18215),
+    "vae": Part("AutoencoderKL", KL),
     "text_encoder": Part("CLIPTextModel", CLIP_L),
     "tokenizer": "clip",
     "unet": Part("UNet2DConditionModel", dict(sample_size=64, cross_attention_dim=768)),
     "scheduler": EULER,
 }
 SDXL: Components = {
-    "vae": kl(4, 0.13025),
+    "vae": Part("AutoencoderKL", dict(KL, scaling_factor=0.13025)),
     "text_encoder": Part("CLIPTextModel", CLIP_L),
     "text_encoder_2": Part("CLIPTextModelWithProjection", CLIP_G),
     "tokenizer": "clip",
@@ -165,7 +153,7 @@ SDXL: Components = {
 }
 SD3: Components = {
     "scheduler": SHIFTED,
-    "vae": kl(16, 1.5305, 0.0609),
+    "vae": Part("AutoencoderKL", dict(KL_16, scaling_factor=1.5305, shift_factor=0.0609)),
     "text_encoder": Part("CLIPTextModelWithProjection", CLIP_L),
     "tokenizer": "clip",
     "text_encoder_2": Part("CLIPTextModelWithProjection", CLIP_G),
@@ -175,7 +163,7 @@ SD3: Components = {
 }
 FLUX1: Components = {
     "scheduler": SHIFTED_BY_SIZE,
-    "vae": kl(16, 0.3611, 0.1159),
+    "vae": KL_FLUX1,
     "text_encoder": Part("CLIPTextModel", CLIP_L),
     "tokenizer": "clip",
     "text_encoder_2": T5_XXL,
@@ -183,7 +171,7 @@ FLUX1: Components = {
 }
 FLUX1_DEV = {**FLUX1, "transformer": Part("FluxTransformer2DModel", dict(guidance_embeds=True))}
 Z_IMAGE: Components = {
-    "vae": kl(16, 0.3611, 0.1159),
+    "vae": KL_FLUX1,
     "text_encoder": QWEN3_4B,
     "tokenizer": "chat",
     "transformer": Part("ZImageTransformer2DModel"),
@@ -194,7 +182,7 @@ ARCHITECTURES: dict[str, Components] = {
     "sd15": SD15,
     "sdxl": SDXL,
     "sdxl-turbo": SDXL,
-    "sd35-medium": {**SD3, "transformer": sd3_transformer(24, 384, dual=13)},
+    "sd35-medium": {**SD3, "transformer": sd3_transformer(24, 384, dual_attention_layers=tuple(range(13)))},
     "sd35-large": {**SD3, "transformer": sd3_transformer(38, 192)},
     "flux1-schnell": {**FLUX1, "transformer": Part("FluxTransformer2DModel")},
     "flux1-dev": FLUX1_DEV,

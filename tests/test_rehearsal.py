@@ -51,7 +51,7 @@ def test_real_architectures_are_as_large_as_the_table_says(key):
 
 
 def configured(part: Part, config: dict) -> dict:
-    """All that the network is built with: `config`, and the defaults of its class; nothing if they do not go together."""
+    """What the network is built with: `config` and the defaults of its class; nothing if they do not go together."""
     if part.library == "transformers":
         try:
             return getattr(transformers, part.kind).config_class(**config).to_dict()

@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.families import FAMILIES
 
+T = TypeVar("T")
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz"]
 CHAT = (
     "{% for message in messages %}{% if message.content is string %}{{ message.content }}{% else %}"
@@ -240,7 +241,7 @@ def write(base: str, folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def seeded(make: Callable[[], Any]) -> Any:
+def seeded(make: Callable[[], T]) -> T:
     """What `make` builds, in bfloat16 and always with the same random weights."""
     kept = torch.get_default_dtype()
     torch.manual_seed(0)

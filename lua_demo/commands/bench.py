@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ import lua_demo
 from lua_demo.bench import app, cpu, gpu, networks, paths, plot, rehearsal, text
 from lua_demo.bench.architectures import ARCHITECTURES
 from lua_demo.bench.ceilings import Ceiling, ceilings
+from lua_demo.bench.clock import Timing
 from lua_demo.bench.goals import CPU, GPU, Row
 from lua_demo.catalog.bases import BASES
 from lua_demo.machine.arguments import Parser
@@ -99,7 +101,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return result
 
 
-def _plot(args: Any, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _plot(args: Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     name = "full" if args.published else "shipped"
     by_side, by_batch = plot.measure(networks.lua(name), device, dtype)
     label = f"LUA ({'published' if args.published else 'embedded'}), {str(dtype).removeprefix('torch.')}"
@@ -111,7 +113,7 @@ def _plot(args: Any, device: torch.device, dtype: torch.dtype) -> dict[str, Any]
     return {"network": name, "by_side": [p.to_json() for p in by_side], "by_batch": [p.to_json() for p in by_batch]}
 
 
-def _rehearse(args: Any, device: torch.device, dtype: torch.dtype, document: dict[str, Any]) -> None:
+def _rehearse(args: Namespace, device: torch.device, dtype: torch.dtype, document: dict[str, Any]) -> None:
     """Adds what was measured as "rehearsals", with {"base", "refused"} for each base that could not be run."""
     result: list[dict[str, Any]] = []
     document["rehearsals"] = result
@@ -147,7 +149,7 @@ def _compare(device: torch.device, dtype: torch.dtype, full: bool, document: dic
     document["timings"] = {name: timing.to_json() for name, timing in measured.timings.items()}
     print(f"\n{text.of_timings(measured.timings, measured.work)}\n\n{text.of_rows(rows)}\n", flush=True)
     found: list[paths.Path] = []
-    stages: dict[Any, Any] = {}
+    stages: dict[str, Timing] = {}
     failed: dict[str, str] = {}
     for decoders, base, scale in paths.plan(device, full):
         more, timings = paths.measure(device, dtype, base, scale, decoders, "shipped", 1, failed)

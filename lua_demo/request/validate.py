@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as brief  # a value from outside may be very long
-from typing import Any
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.methods import (
@@ -90,7 +89,7 @@ def validated_settings(request: Request) -> Request:
     )  # fmt: skip
 
 
-def _methods(methods: Any, known: Mapping[str, Any]) -> tuple[str, ...]:
+def _methods(methods: object, known: Mapping[str, object]) -> tuple[str, ...]:
     if isinstance(methods, str) or not isinstance(methods, Iterable):
         raise UserError(f"methods is {brief(methods)}; give a list of {_choices(known)}")
     result = tuple(dict.fromkeys(str(method) for method in methods))
@@ -107,11 +106,11 @@ def _methods(methods: Any, known: Mapping[str, Any]) -> tuple[str, ...]:
     return result
 
 
-def _integer(name: str, value: Any, way_out: str) -> int:
+def _integer(name: str, value: object, way_out: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
         raise UserError(f"{name} {brief(value)} is not a whole number; {way_out}")
     return int(value)
 
 
-def _choices(keys: Iterable[Any]) -> str:
+def _choices(keys: Iterable[object]) -> str:
     return ", ".join(map(str, keys))

@@ -96,7 +96,7 @@ def _flat(content: Mapping[str, Any]) -> dict[str, str]:
     return {name: _text(value)[:200] for name, value in parts.items()}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected a text, got {type(value).__name__}")
     return value

@@ -222,7 +222,7 @@ def _job(image: Any, latent: Any, **settings: Any) -> Job:
     return resolve(unchecked(settings, _path("image", image), _path("latent", latent)))
 
 
-def _path(name: str, value: Any) -> str:
+def _path(name: str, value: object) -> str:
     """Where an uploaded file is; empty where there is none."""
     if value is None:
         return ""

@@ -158,7 +158,7 @@ class Batches(Sessions):
         """Table, no change of the gallery's method, ids of the stored runs."""
         return table_html(entries), gr.skip(), [entry.run for entry in entries if entry.run]
 
-    def gallery(self, runs: Sequence[str], method: Any) -> list[tuple[Path, str]]:
+    def gallery(self, runs: Sequence[str], method: str) -> list[tuple[Path, str]]:
         """The pictures that one method made, as the lossless files that they are."""
         shown = [run for run in map(self.store.open, runs) if run]
         return [(run.pictures()[method], caption(run)) for run in shown if method in run.pictures()]
@@ -171,7 +171,7 @@ def over(entries: Sequence[Entry], items: int) -> str:
     return f"{words}, of {halfway} more some pictures are there." if halfway else f"{words}."
 
 
-def numbers(text: Any) -> list[int]:
+def numbers(text: object) -> list[int]:
     """Whole numbers, separated by commas or spaces."""
     try:
         found = [int(word) for word in str(text or "").replace(",", " ").split()]

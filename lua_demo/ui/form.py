@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ def method_choices(source: str, base: str) -> list[tuple[str, str]]:
     return [(method.label, key) for key, method in methods_of(source, base).items()]
 
 
-def methods_for(source: str, base: str, chosen: Any) -> dict[str, Any]:
+def methods_for(source: str, base: str, chosen: Iterable[str] | None) -> dict[str, Any]:
     """What the control of the methods becomes for that source and base: those of `chosen` that there are stay."""
     known = methods_of(source, base)
     return gr.update(choices=method_choices(source, base), value=[method for method in chosen or () if method in known])
@@ -147,7 +147,7 @@ def build_form(engine: PublicEngine, default: Request) -> Form:
             )
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
-    def told(key: Any) -> tuple[Any, Any, Any, Any]:
+    def told(key: str) -> tuple[Any, Any, Any, Any]:
         sampled = gr.update(visible=key in BASES and not BASES[key].renders)
         about = note_html(can_run[key]) if key in can_run else ""
         return about, sampled, sampled, gr.update(visible=can_refine(key))

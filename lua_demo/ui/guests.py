@@ -25,7 +25,7 @@ class Guests:
     def __init__(self, store: Store, opening: Opening):
         self.store, self.opening = store, opening
 
-    def keep(self, event: gr.EventData, shared: Any) -> list[Any]:
+    def keep(self, event: gr.EventData, shared: object) -> list[Any]:
         """Make a new run with the uploaded files and show it where the old one was."""
         try:
             files, state = getattr(event, "files", None), getattr(event, "state", "")

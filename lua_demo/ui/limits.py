@@ -14,7 +14,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import Any
 
 import gradio as gr
 
@@ -117,7 +116,7 @@ def visitor_of(request: gr.Request | None) -> str:
     return address_of(headers, getattr(client, "host", "")) or str(getattr(request, "session_hash", "") or "")
 
 
-def address_of(headers: Mapping[str, Any], peer: str | None) -> str:
+def address_of(headers: Mapping[str, str], peer: str | None) -> str:
     """The address that a request came from; of a proxy beside the server, what that says. Empty where nobody knows.
 
     What a client itself puts into the header stands before what the proxy adds, and is not looked at.

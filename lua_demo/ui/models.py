@@ -74,7 +74,7 @@ def note_html(state: BaseState) -> str:
     return render("base_note.html", runs=state.runs, lines=[line for line in lines if line])
 
 
-def decoder_for(base: Any, decoder: str = "") -> dict[str, Any]:
+def decoder_for(base: object, decoder: str = "") -> dict[str, Any]:
     """What the control of the decoders becomes for a base: hidden where its space has one decoder only."""
     if base not in BASES:
         return gr.update(visible=False, value="")
@@ -83,7 +83,7 @@ def decoder_for(base: Any, decoder: str = "") -> dict[str, Any]:
     return gr.update(choices=decoder_choices(base), visible=bool(decoders), value=value)
 
 
-def advised(base: Any) -> tuple[Any, Any, Any]:
+def advised(base: str) -> tuple[Any, Any, Any]:
     """Decoder, steps and guidance once a base was chosen: what its makers advise."""
     row = BASES.get(base)
     return (decoder_for(base), row.steps, row.guidance) if row else (gr.skip(),) * 3

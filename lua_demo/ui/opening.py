@@ -89,7 +89,7 @@ class Opening:
             return [*self.show(run, status or example, go=False), *form]
         return [status or Status("empty", EMPTY), [], "", None, *form]
 
-    def chosen(self, photo: str | None) -> Any:
+    def chosen(self, photo: str | None) -> Status | dict[str, Any]:
         """Status once a photo was chosen: says that a PNG of ours is a photo, whose settings can be used as well."""
         try:
             made = read_png(photo) if photo else None
@@ -99,7 +99,7 @@ class Opening:
             return gr.skip()
         return Status("empty", OURS.format(method_of(made).label))
 
-    def offered(self, photo: str | None) -> Any:
+    def offered(self, photo: str | None) -> dict[str, Any]:
         """The button below the photo: it is there while the photo is a PNG of ours whose settings can be used here."""
         try:
             made = read_png(photo) if photo else None
@@ -107,7 +107,7 @@ class Opening:
             made = None
         return gr.update(visible=made is not None)
 
-    def restored(self, photo: str | None, shared: Any) -> list[Any]:
+    def restored(self, photo: str | None, shared: object) -> list[Any]:
         """Status and form with the settings of a PNG of ours; with its prompt or source too, where that is here."""
         skip = [gr.skip() for _ in self.controls]
         try:
@@ -133,7 +133,7 @@ class Opening:
         form = self.form(made.request, made.kind, **{FIELDS[made.kind]: gr.skip()})
         return [Status("empty", f"{words} {missing}"), *form]
 
-    def dropped(self, event: gr.EventData, methods: Any) -> list[Any]:
+    def dropped(self, event: gr.EventData, methods: Iterable[str] | None) -> list[Any]:
         """Status and form for a file that was dropped on the page: what the form starts from, then as `chosen`."""
         name, path = (str(getattr(event, key, "")) for key in ("name", "path"))
         skip = [gr.skip() for _ in self.controls]

@@ -46,7 +46,7 @@ QUEUE = 10**6  # who may wait is for `limits` to say
 CACHE_CHECK_S, CACHE_AGE_S = 3600, 24 * 3600
 
 
-def with_preview(photo: str | None) -> Any:
+def with_preview(photo: str | None) -> str | dict[str, Any] | None:
     """The photo once more, where the field cannot draw what was chosen and is to show a preview."""
     return photo if needs_preview(photo) else gr.skip()
 

@@ -55,7 +55,7 @@ class Sessions:
             if self.runs.get(session.session_hash) is run:
                 del self.runs[session.session_hash]
 
-    def stop(self, session: gr.Request) -> Any:
+    def stop(self, session: gr.Request) -> Status | dict[str, Any]:
         """Stops what runs for this session, and returns once it has given way."""
         run = self.runs.get(session.session_hash)
         if run is None:
@@ -64,7 +64,7 @@ class Sessions:
         run.finished.wait(STOP_PATIENCE_S)
         return gr.skip()
 
-    def crash(self, shown: Any) -> Any:
+    def crash(self, shown: object) -> Status | dict[str, Any]:
         """After an error that is no UserError: the line must not go on claiming that something runs."""
         state = shown.get("state") if isinstance(shown, dict) else None
         return CRASHED if state in ("busy", "waiting") else gr.skip()

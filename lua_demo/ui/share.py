@@ -103,7 +103,7 @@ class Sharing:
         path = self._make(run, name, view, session)[1]
         return FileData(path=str(path), orig_name=path.name).model_dump()
 
-    def _make(self, run_id: Any, name: Any, state: Any, session: gr.Request) -> tuple[Run, Path]:
+    def _make(self, run_id: object, name: object, state: object, session: gr.Request) -> tuple[Run, Path]:
         try:
             run = self.store.open(run_id)
             if run is None:

@@ -39,7 +39,7 @@ class Voting:
         self.limits = limits
         self.booth = Booth(store, Path(get_upload_folder()) / "votes")
 
-    def draw(self, shared: Any, token: str, session: gr.Request) -> Answer:
+    def draw(self, shared: object, token: str, session: gr.Request) -> Answer:
         """A new pair of the comparison on show."""
         try:
             ballot = self.booth.draw(_run(shared), token, session.session_hash or "")
@@ -49,7 +49,7 @@ class Voting:
         views = View(panes(ballot), "mode=slider&zoom=fit&split=0.5&left=a&right=b")
         return ballot.token, views, gr.Column(visible=True), gr.Row(visible=True), "", gr.Button(visible=False)
 
-    def open(self, shared: Any, token: str, session: gr.Request) -> Answer:
+    def open(self, shared: object, token: str, session: gr.Request) -> Answer:
         """The section was opened: there is a pair at once, and one that was drawn before stays."""
         return skip() if token else self.draw(shared, token, session)
 
@@ -62,7 +62,7 @@ class Voting:
         # The panes keep keys and files, so the view stays where it was looked at.
         return token, panes(ballot), gr.skip(), gr.Row(visible=False), words, gr.Button(NEXT, visible=True)
 
-    def follow(self, shared: Any, token: str) -> Answer:
+    def follow(self, shared: object, token: str) -> Answer:
         """Another comparison is on show: a pair of the one before would be voted on by mistake."""
         run, ballot = _run(shared), self.booth.drawn(token)
         if not run or not token or (ballot and ballot.run == run):
@@ -100,7 +100,7 @@ def skip() -> Answer:
     return (gr.skip(),) * 6
 
 
-def _run(shared: Any) -> str:
+def _run(shared: object) -> str:
     return str(shared.get("run") or "") if isinstance(shared, dict) else ""
 
 

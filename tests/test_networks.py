@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from lua_demo import LUA, SwinIR, load_lua, load_swinir
 from lua_demo.networks.skip import LinearSkip
 from lua_demo.networks.swin import SwinBlock
-from lua_demo.networks.windows import RASTER, layout, pad_by_reflection, relative_position_index
+from lua_demo.networks.windows import RASTER, layout, moved, pad_by_reflection, relative_position_index
 from lua_demo.schema import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -127,27 +127,28 @@ def test_windows_are_those_of_a_rolled_and_masked_image(size, window, most):
         torch.nn.init.normal_(block.attn.qkv.weight, std=0.3)
 
         def run(image, block=block, shift=shift):
-            tokens = block(windows.move(image.flatten(0, 2), RASTER, shift), windows.pieces[shift])
-            return windows.move(tokens, shift, RASTER).view_as(image)
+            tokens = block(image.flatten(0, 2), windows.move(RASTER, shift), windows.pieces[shift])
+            return moved(tokens, windows.move(shift, RASTER)).view_as(image)
 
         for y, x_ in ((0, 0), (0, width - 1), (1, 3), (height - 1, 0)):
             changed = x.clone()
             changed[1, y, x_, 0] += 1
             with torch.inference_mode():
-                moved = (run(changed) - run(x)).abs().amax(-1) > 1e-6
+                differs = (run(changed) - run(x)).abs().amax(-1) > 1e-6
             rows, columns = (torch.arange(side).sub(shift).floor_divide(window) for side in (height, width))
-            assert not moved[0].any()
-            assert torch.equal(moved[1], (rows == rows[y])[:, None] & (columns == columns[x_]))
+            assert not differs[0].any()
+            assert torch.equal(differs[1], (rows == rows[y])[:, None] & (columns == columns[x_]))
 
 
 @pytest.mark.parametrize("shift", [0, 2])
 def test_moving_there_and_back_changes_nothing_and_has_the_gradient_of_a_permutation(shift):
     windows = layout(2, 8, 12, 4, 2, torch.device("cpu"))
     x = torch.randn(192, 3, requires_grad=True)
-    assert torch.equal(windows.move(windows.move(x, RASTER, shift), shift, RASTER), x)
+    there, back = windows.move(RASTER, shift), windows.move(shift, RASTER)
+    assert torch.equal(moved(moved(x, there), back), x)
     weight = torch.randn(192, 3)
-    (windows.move(x, RASTER, shift) * weight).sum().backward()
-    assert torch.equal(windows.move(x.grad, RASTER, shift), weight)
+    (moved(x, there) * weight).sum().backward()
+    assert torch.equal(moved(x.grad, there), weight)
 
 
 def test_biases_of_a_smaller_window_are_those_of_a_part_of_a_whole_one():

@@ -62,6 +62,15 @@ def test_blocks_of_many_sizes_widths_and_modes_are_all_compiled(compiles):
     assert torch._dynamo.config.recompile_limit >= fast.RECOMPILES > len(compiles)
 
 
+def test_the_order_of_the_tokens_changes_inside_the_compiled_blocks(compiles):
+    """Where it costs no kernel of its own: outside there is one per group, back to the order of the pixels."""
+    quick = fast.accelerate(LUA(**TOY).eval(), compiled=True)
+    with torch.no_grad():
+        quick(torch.rand(1, 16, 8, 8), 2)
+    inside = [sum("index_select" in str(node.target) for node in graph.graph.nodes) for graph in compiles]
+    assert inside and set(inside) == {1}
+
+
 def test_the_linear_skip_is_fitted_on_the_device_of_its_pairs():
     weight, bias = least_squares([(torch.rand(1, 4, 8, 8, device=META), torch.rand(1, 16, 8, 8, device=META))])
     assert weight.is_meta and bias.is_meta and weight.shape == (16, 4, 3, 3)

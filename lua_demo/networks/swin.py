@@ -25,9 +25,11 @@ from lua_demo.networks.windows import (
     RASTER,
     Group,
     Layout,
+    Move,
     Piece,
     WindowAttention,
     layout,
+    moved,
     pad_by_reflection,
     reflection,
 )
@@ -66,8 +68,12 @@ class SwinBlock(nn.Module):
         x = self.attn(self.norm1(x), groups, residual=x)
         return self.mlp(self.norm2(x), residual=x)
 
-    def forward(self, x: Tensor, pieces: Sequence[Piece]) -> Tensor:
-        """T x C tokens, window by window as in `pieces` -> the same."""
+    def forward(self, x: Tensor, move: Move, pieces: Sequence[Piece]) -> Tensor:
+        """T x C tokens, which `move` brings into the order of `pieces`, window by window -> the same, in that order.
+
+        Moved here, where a compiler makes the copy a part of the first norm.
+        """
+        x = moved(x, move)
         if len(pieces) == 1:
             return self._piece(x, pieces[0].groups)
         out = torch.empty_like(x)
@@ -93,8 +99,8 @@ class ResidualGroup(nn.Module):
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         y, order = x.flatten(0, 2), RASTER
         for block in self.blocks:
-            y, order = block(layout.move(y, order, block.shift), layout.pieces[block.shift]), block.shift
-        y = layout.move(y, order, RASTER).view_as(x)
+            y, order = block(y, layout.move(order, block.shift), layout.pieces[block.shift]), block.shift
+        y = moved(y, layout.move(order, RASTER)).view_as(x)
         return x + self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 

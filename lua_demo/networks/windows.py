@@ -53,11 +53,18 @@ class Layout:
     pieces: dict[int, tuple[Piece, ...]]
     moves: dict[tuple[int | None, int | None], Tensor]
 
-    def move(self, x: Tensor, source: int | None, target: int | None) -> Tensor:
-        """Tokens (B * H * W) x C in the order `source` -> the same in the order `target`."""
-        if source == target:
-            return x
-        return _Permute.apply(x, self.moves[source, target], self.moves[target, source])
+    def move(self, source: int | None, target: int | None) -> Move:
+        """What `moved` takes to bring tokens of the order `source` into the order `target`."""
+        return None if source == target else (self.moves[source, target], self.moves[target, source])
+
+
+Move = tuple[Tensor, Tensor] | None
+"""Where the tokens of a new order lie in the old one, and the inverse; None where nothing moves."""
+
+
+def moved(x: Tensor, move: Move) -> Tensor:
+    """Tokens (B * H * W) x C in another order."""
+    return x if move is None else _Permute.apply(x, *move)
 
 
 class _Permute(torch.autograd.Function):

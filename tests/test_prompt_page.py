@@ -425,6 +425,23 @@ def choose_model(page: Page, label: str) -> None:
 
 
 @pytest.mark.browser
+def test_refining_and_the_small_decoder_are_offered_where_there_are_such(open_page):
+    page = open_page()
+    prepare(page, PROMPT)
+    expect(page.locator("#refine")).to_be_hidden()
+    for start, refines, small in (
+        ("SDXL base", True, False),
+        ("FLUX.2 [klein]", False, True),
+        ("Embedded", False, False),
+    ):
+        page.locator("#base input").click()
+        page.get_by_role("option", name=re.compile("^" + re.escape(start))).click()
+        expect(page.locator("#methods").get_by_text("LUA + refine")).to_have_count(int(refines))
+        expect(page.locator("#refine")).to_be_visible(visible=refines)
+        expect(page.locator("#decoder").get_by_text("Small KL decoder")).to_have_count(int(small))
+
+
+@pytest.mark.browser
 def test_the_diffusion_model_is_one_choice_away(open_page, page_store):
     page = open_page()
     prepare(page, PROMPT)

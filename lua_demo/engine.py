@@ -393,7 +393,7 @@ class Engine:
             chain = steps[: index + 1]
             factor = job.request.scale if step.enlarges else factor
             if step is ENCODE and task.latent is not None:
-                x = base = task.latent  # given, so nobody is charged for it
+                x = base = task.latent  # the latent was given: no method is charged for it
                 continue
             if kept := task.kept.get(chain):
                 x, span, said = kept.x, replace(kept.span, shared=True), kept.notes
@@ -447,7 +447,7 @@ class Engine:
         base, notes = self.models.base(request.base), []
         while True:
             if base:
-                if base.plan is None:  # it had to make room
+                if base.plan is None:  # it had to give back other models' memory
                     yield job.progress(key, "load")
                 base.place(size)
             yield job.progress(key, step.name, 0, job.steps_of(step))
@@ -540,7 +540,7 @@ class Engine:
 
 @contextlib.contextmanager
 def _room_for_the_source(job: Job) -> Iterator[None]:
-    """A source that does not fit into memory is one to be made smaller."""
+    """Out of memory while the source is read is a UserError that asks for a smaller source."""
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:

@@ -53,7 +53,7 @@ def probes(device: torch.device, dtype: torch.dtype) -> dict[str, Probe]:
 
 @torch.no_grad()
 def ceilings(device: torch.device, dtype: torch.dtype) -> Ceiling:
-    """The best of a few runs, as a ceiling is what others did not disturb."""
+    """The fastest of a few runs: other programs on the machine can only slow a run down."""
     asked = probes(device, dtype)
     found = interleaved({name: probe.run for name, probe in asked.items()}, 15, device)
     best = {name: probe.amount / min(found[name].samples) for name, probe in asked.items()}

@@ -82,7 +82,7 @@ def failure(work: Callable[[], object], device: torch.device) -> str:
     try:
         work()
         return ""
-    except Exception as error:  # whatever it is, the other rows are worth having
+    except Exception as error:  # whatever the error is, the other rows are still measured
         if is_out_of_memory(error):
             why = "out of memory"
         else:

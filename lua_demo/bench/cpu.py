@@ -48,7 +48,7 @@ def measure(ceilings: dict[str, Ceiling], full: bool) -> Measured:
         timings.update(found)
         return {name: timing.seconds for name, timing in found.items()}
 
-    # First, as in a process that did nothing else: what the reference pays for its scores is largely fresh memory.
+    # First, in a process that did nothing else: much of the reference's time goes into allocating its scores.
     _attention(note, time)
     _lua_full(note, time, counted, ceilings["fp32"], 64 if full else 32)
     _small(note, time, counted, ceilings, full)

@@ -60,7 +60,7 @@ class Sheet:
         return "; ".join(f"{name}: {reason}" for name, reason in why.items())
 
     def section(self, keys: Iterable[str], run: Callable[[], object]) -> None:
-        """`run` notes the rows `keys`; where it fails, those that it did not note tell why."""
+        """`run` notes the rows `keys`; where it fails, those that it did not note say why."""
         why = failure(run, self.device)
         for key in keys:
             if key not in self.rows:

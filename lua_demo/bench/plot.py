@@ -54,7 +54,7 @@ def measure(network: SwinUpscaler, device: torch.device, dtype: torch.dtype) -> 
 
 
 def _point(fast, side: int, batch: int, scale: int, device: torch.device, dtype: torch.dtype) -> Point | None:
-    """None: out of memory."""
+    """Seconds and peak bytes; None where memory ran out."""
     x = torch.randn(batch, fast.in_chans, side, side, device=device, dtype=dtype)
     try:
         timing = interleaved({"": lambda: fast(x, scale)}, 1, device)[""]

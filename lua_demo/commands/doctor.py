@@ -129,7 +129,7 @@ def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -
     try:
         plans = base.plans(size, others)
         how = plans[0].label if plans else base.refusal(size, others)
-    except UserError as error:  # what lies in the folder is no pipeline
+    except UserError as error:  # the folder holds no pipeline
         how = str(error)
     if Path(base.source).is_dir():
         return BaseState(key, row.label, bool(plans), how, str(base.source), 0.0, "")

@@ -123,7 +123,7 @@ def evaluate(
                 part.skipped[name] = str(error)
                 bar.update(len(scales))
                 continue
-            source = Path(temporary) / "crop.png"  # whatever bytes the name of the photo is made of
+            source = Path(temporary) / "crop.png"  # the name of a photo may be any bytes
             images.save_png(truth, source)
             for scale in scales:
                 bar.set_postfix(image=name, scale=scale)
@@ -269,7 +269,7 @@ def centre_crop(path: Path, crop: int) -> np.ndarray:
 
 
 def to_markdown(result: Evaluation) -> str:
-    """One table of averages, then the differences that matter, then what was skipped."""
+    """A table of averages, a table of differences, then what was skipped."""
     names = measured(result)
     table = [["scale", "method", *(METRICS[name].head for name in names), "s"]]
     for scale, methods in result.values.items():

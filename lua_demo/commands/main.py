@@ -175,7 +175,7 @@ def run_compare(args: argparse.Namespace) -> int:
 
 
 def _pin(name: str, results: Sequence[Result], document: dict[str, Any], request: Request) -> Path:
-    """Write a run of `assets/runs`; it is small rather than fast. Of upscalers of others it holds the pictures only."""
+    """Write a run of `assets/runs`, compressed as far as possible."""
     for key, row in document["methods"].items():
         upscaler = METHODS[key].upscaler
         if upscaler and (upscaler.own or upscaler.published):
@@ -286,10 +286,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0; 2 after a UserError, told in one line on stderr; 130 after Ctrl-C."""
+    """Run one command. Returns 0; 2 after a UserError, reported in one line on stderr; 130 after Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # one that takes no 山 or ü shows ?, and nothing ends for that
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without 山 or ü shows ? instead of ending the command
             stream.reconfigure(errors="replace")
     # `images.load_photo` refuses what is too large with a line of its own.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

@@ -150,7 +150,7 @@ def chosen_stages(args: Namespace) -> list[Stage]:
 
 
 def check_duplicates(crops: Crops, folders: Sequence[Path]) -> dict | None:
-    """Refuse to train on what is tested, and say what was compared; None where there is nothing to compare with."""
+    """Refuse training pictures that are test pictures; gives what was compared, None without test pictures."""
     if not folders:
         print("no --test-images: not checked whether test pictures are trained on", flush=True)
         return None

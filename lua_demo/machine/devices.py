@@ -1,6 +1,6 @@
 """Work on several devices: one process each, started by `accelerate launch` or `torchrun`.
 
-Both launchers tell a process its place by the environment variables RANK, WORLD_SIZE and LOCAL_RANK. Without them
+Both launchers give a process its place in the environment variables RANK, WORLD_SIZE and LOCAL_RANK. Without them
 there is one process and nothing here does anything. Training averages the gradients by plain all-reduce instead of
 DistributedDataParallel: a step may leave a head out, and the networks are small.
 """
@@ -60,7 +60,7 @@ class Devices:
         return [shares[i % self.count][i // self.count] for i in range(sum(map(len, shares)))]
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes have called this."""
         if self.count > 1:
             distributed.barrier()
 
@@ -97,7 +97,7 @@ class Devices:
 
 
 ALONE = Devices("cpu")
-"""One process, wherever it works."""
+"""The only process, on any device."""
 
 
 def join(device: str) -> Devices:
@@ -123,6 +123,6 @@ def join(device: str) -> Devices:
 
 
 def _leave() -> None:
-    """Its threads must have ended before the interpreter does: else the process aborts, now and then."""
+    """End its threads before the interpreter ends; else the process sometimes aborts."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

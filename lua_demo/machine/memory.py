@@ -37,7 +37,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that sampling takes: weights of text encoders, denoiser and autoencoder; working memory."""
+    """Bytes that sampling takes: weights of text encoders, denoiser and autoencoder, and working memory."""
 
     encoders: int
     denoiser: int
@@ -186,7 +186,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether `error`, or what it was raised from, says that memory ran out.
 
     Only CUDA's allocator has an exception of its own. All others, of the CPU, of oneDNN, of cuBLAS, of MPS, are plain
-    errors that their text tells apart.
+    errors that only their text identifies.
     """
     while error is not None:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)):

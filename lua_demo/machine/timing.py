@@ -23,7 +23,7 @@ class Measurement:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until `device` has done what it was told to do."""
+    """Wait until `device` has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -88,13 +88,13 @@ def _image_to_image(pipeline: Any, row: Refiner, channels: int) -> Any:
     import diffusers  # noqa: PLC0415  takes seconds
 
     made = getattr(diffusers, row.pipeline)(**pipeline.components, **row.settings)
-    # By this number it tells latents from pictures, which it would resize and shift; not all classes set it.
+    # By this number of channels it recognises latents; pictures it would resize and shift. Not all classes set it.
     made.image_processor.register_to_config(vae_latent_channels=channels)
     return made
 
 
 class PromptToLatent(nn.Module):
-    """A small diffusers pipeline as one network. Carries no gradient policy of its own."""
+    """A small diffusers pipeline as one network. Gradients are for the caller to switch off."""
 
     def __init__(self, pipeline: Any, family: str = "embedded"):
         super().__init__()

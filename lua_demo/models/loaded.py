@@ -83,7 +83,7 @@ class Models:
         return found.network
 
     def note(self, job: Job, method: str) -> str:
-        """What a reader of the pictures of `method` must know of its upscaler; mostly nothing."""
+        """A note on the upscaler of `method` that belongs beside its pictures; empty for most."""
         found = self._found(job, method) if job.methods[method].upscaler else None
         return found.note if found else ""
 
@@ -161,7 +161,7 @@ class Models:
         if role in job.methods:
             row = job.upscaler(role)
             if row.kind == LUA:
-                return LUA, job.base.space  # one of several sources, and which one shows when it is loaded
+                return LUA, job.base.space  # one of several sources; which one it is is known once it is loaded
             return row.kind, str(source_of(row, job.base.space, self.weights))
         if role in job.space.roles:
             return role, str(self.weights / job.space.roles[role])

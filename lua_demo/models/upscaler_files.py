@@ -61,7 +61,7 @@ class FileUpscaler(nn.Module):
         return self.enlarge(image, scale)[0]
 
     def enlarge(self, image: Tensor, scale: int) -> tuple[Tensor, tuple[str, ...]]:
-        """The larger image, and what a reader of it must know: another scale than the model's, tiles."""
+        """The larger image, and notes on it: that the model has another scale, that it was made of tiles."""
         model = self.models[self.native_scale(scale)]
         # Each picture alone: that is what a descriptor takes.
         made, notes = zip(*(self._run(model, one[None]) for one in image), strict=True)

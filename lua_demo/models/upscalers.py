@@ -26,7 +26,7 @@ Upscale = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True)
 class Found:
-    """A network or function, its source (a folder, file or hub id), and what a reader of its pictures must know."""
+    """A network or function, its source (a folder, file or hub id), and the notes that belong beside its pictures."""
 
     network: Any
     source: str | Path = ""

@@ -41,7 +41,7 @@ def name_of(source: str | os.PathLike[str]) -> str:
 
 
 class VAE(nn.Module):
-    """An autoencoder for images of any size. Carries no gradient policy.
+    """An autoencoder for images of any size. Gradients are for the caller to switch off.
 
     `decoder` is the key of `spaces.DECODERS` that it was chosen by; empty for a space's own one.
     """

@@ -1,7 +1,7 @@
 """Where weights lie and how they become networks: strictly, or with a one-line error that names the file.
 
 A source is a folder or hub repository with config.json and model.safetensors (ours), a file in the published format,
-whose tensors tell the whole configuration, or a hub repository that is known to hold such a file.
+from whose tensors the whole configuration follows, or a hub repository that is known to hold such a file.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def published_swinir_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def published_config(tensors: dict[str, Tensor], file: Path) -> dict:
     """All arguments of the network whose published checkpoint `tensors` is, head names as in LUA.
 
-    The shift is told by the mask buffers, which only shifted blocks have.
+    Whether blocks are shifted follows from the mask buffers, which only shifted blocks have.
     """
 
     def shape(name: str, dimensions: int) -> torch.Size:

@@ -47,7 +47,7 @@ def accelerate(network: SwinUpscaler, dtype: torch.dtype | None = None, compiled
         for layer in fast.layers:
             assert isinstance(layer, ResidualGroup)
             for block in layer.blocks:
-                # Sizes of windows name what is kept, so that none may become a symbol.
+                # Buffers are named by window size, so dynamo must not turn a size into a symbol.
                 block.compile(fullgraph=True, dynamic=False)
         fast.register_forward_pre_hook(_allow_recompiles)
     return fast

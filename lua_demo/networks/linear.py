@@ -1,4 +1,4 @@
-"""A linear layer whose bias, GELU and residual cost no pass over memory on a CPU."""
+"""A linear layer that fuses bias, GELU and residual into its product on a CPU."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class LUA(
     """Latent B x in_chans x h x w -> B x in_chans x (scale * h) x (scale * w).
 
     The arguments are those of `SwinUpscaler`; the defaults are the published network for FLUX.1 (54.9 M parameters).
-    That network eats what the VAE's decoder eats; networks of this project eat the normalised latent.
+    That network takes what the VAE's decoder takes; networks of this project take the normalised latent.
     """
 
     def __init__(

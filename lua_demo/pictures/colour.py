@@ -1,7 +1,7 @@
-"""Colours as a picture file tells them -> 8-bit sRGB, as a colour-managed browser draws them.
+"""Colours as a picture file describes them -> 8-bit sRGB, as a colour-managed browser draws them.
 
-They are told by an ICC profile, by code points (ITU-T H.273: cICP in PNG, nclx in AVIF and HEIC), or by gAMA and cHRM
-in PNG. What tells nothing is sRGB.
+An ICC profile describes them, code points (ITU-T H.273: cICP in PNG, nclx in AVIF and HEIC), or gAMA and cHRM in PNG.
+A file without any of these is sRGB.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _by_code_points(
     told = [f"colour primaries {primaries}"] if primaries not in PRIMARIES and primaries != UNSPECIFIED else []
     told += [f"transfer {transfer}"] if curve is None else []
     if curve is None or told:
-        return image, (f"its colours are told by code points that are not known here: {', '.join(told)}; left as sRGB",)
+        return image, (f"its colours have code points that are not known here: {', '.join(told)}; left as sRGB",)
     notes: tuple[str, ...] = ()
     if transfer in (PQ, HLG):
         name = "PQ" if transfer == PQ else "HLG"

@@ -61,7 +61,7 @@ def list_images(folder: str | Path) -> list[Path]:
 def sort_out(folder: str | Path) -> tuple[list[Path], str]:
     """The picture files below `folder`, by path, and one line on the files that are none; empty without any.
 
-    Hidden files are none of a person's: macOS puts a ._a.jpg beside a.jpg on foreign disks.
+    Hidden files do not count: macOS puts a ._a.jpg beside a.jpg on foreign disks.
 
     Raises:
         UserError: no folder, or no picture in it.

@@ -11,7 +11,7 @@ class Format:
 
     Attributes:
         name: for people.
-        pillow: what Pillow calls it; more than one where it tells variants apart.
+        pillow: what Pillow calls it; more than one where Pillow has a name per variant.
         suffixes: of its files, in lower case.
         in_browsers: an <img> shows it; others need a preview.
         notes: what happens to what it can hold and a photo here cannot.

@@ -10,7 +10,7 @@ _BOXES = {b"meta": 4, b"iprp": 0}
 
 
 def nclx(data: bytes) -> tuple[int, int] | None:
-    """Code points of the primary item of an ISO base media file; None where it tells none."""
+    """Code points of the primary item of an ISO base media file; None where it has none."""
     ways = dict(_boxes(data, 0, len(data)))
     primary = ways.get(b"pitm", b"")
     wide = primary[:1] not in (b"", b"\0")

@@ -52,7 +52,7 @@ FITTED = 60_000
 class Statistics:
     """Statistics of normalised latents of photos in one space with C channels: k x k patches of D = C k k values.
 
-    Sixteen channels of one pixel tell spaces apart. Four do not: how neighbours vary together must be seen as well.
+    Sixteen channels of one pixel distinguish spaces. Four do not: how neighbours vary together is needed too.
 
     Attributes:
         mean: D. scatter: D x D, of a multivariate t distribution with `FREEDOM` degrees of freedom.

@@ -23,7 +23,7 @@ BESIDE = 4
 
 
 def prepare() -> None:
-    """Import ahead of time what `against` needs: two seconds that only a comparison with a ground truth should pay."""
+    """Import ahead of time what `against` needs: two seconds that only a comparison with a ground truth needs."""
     import flip_evaluator  # noqa: F401, PLC0415
     import skimage.color  # noqa: F401, PLC0415
     import torchmetrics.functional.image  # noqa: F401, PLC0415

@@ -81,7 +81,7 @@ def of_opened(image: Image.Image, side: Side) -> Side:
 
 
 def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
-    """From EXIF, or where that tells none from XMP; 1 where neither can be read."""
+    """From EXIF, or from XMP where EXIF has none; 1 where neither can be read."""
     if exif:
         try:
             read = Image.Exif()
@@ -199,7 +199,7 @@ _JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 
 
 def _jpeg(data: bytes) -> tuple[bytes, Side]:
-    """Application segments and comments are left out, but for what tells how the colours are coded."""
+    """Application segments and comments are left out, except those that say how the colours are coded."""
     profile: dict[int, tuple[int, bytes]] = {}
     kept, exif, xmp, at = [b"\xff\xd8"], b"", b"", 2
     while at + 4 <= len(data):

@@ -39,8 +39,8 @@ def headline(document: Mapping[str, Any]) -> tuple[str, str] | None:
     """(claim, where it holds): time and quality of LUA's path, of the pixel upscaler of the same architecture, and of
     the best pixel upscaler on show, so that no claim rests on a slow rival; of native, where that was sampled.
 
-    The best is told by PSNR; without an original every pixel upscaler is named. None where LUA, or all others, were
-    not timed. Where some were first runs, which include one-time set-up, the claim says which.
+    The best is the one with the highest PSNR; without an original every pixel upscaler is named. None where LUA, or all
+    others, were not timed. Where some were first runs, which include one-time set-up, the claim says which.
     """
     timed = {key: row for key, row in document["methods"].items() if _timed(row)}
     pixels = {key: row for key, row in timed.items() if is_pixel_upscaler(row)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from reprlib import repr as brief  # a value from outside may be very long
+from reprlib import repr as brief  # of a value in a message: values from outside may be very long
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.methods import (
@@ -24,7 +24,7 @@ from lua_demo.catalog.spaces import SPACES
 from lua_demo.schema import Request, UserError
 
 MAX_SEED = 2**53 - 1
-"""The largest whole number up to which a browser, whose numbers are doubles, tells each from the next."""
+"""Up to this whole number a browser, whose numbers are doubles, represents each exactly."""
 
 SEEDS = f"choose a whole number from 0 to {MAX_SEED}"
 

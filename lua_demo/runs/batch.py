@@ -170,7 +170,7 @@ def items(
     result = []
     for request in requests:
         name = _name(_short(request), request)
-        if shared[name.lower()] > 1:  # some systems tell no a from A
+        if shared[name.lower()] > 1:  # some file systems do not distinguish a from A
             name = _name(_long(request), request)
         names[name.lower()] += 1
         number = names[name.lower()]
@@ -246,7 +246,7 @@ def _item(
     try:
         source = records.describe_source(request)
     except (OSError, ValueError):
-        source = None  # the engine says it better
+        source = None  # the engine refuses it with a better message
     if source and (document := finished(folder, records.to_json(request, [], environment, source))):
         yield Outcome(item, document, kept=True)
         return
@@ -269,7 +269,7 @@ def _item(
     except Exception as error:
         # A latent is checked right after the weights are there; everything else that fails then, fails for all.
         alone = isinstance(error, UserError) and not (loading and not request.latent)
-        # Where the results go is known, and on the page no matter of visitors.
+        # The folder of the results is known to whoever gave it, and visitors of the page must not see it.
         words = reason(error).replace(f"{folder.parent}/", "")
         if results:
             missing = [methods_of(request.kind, request.base)[key].label for key in request.methods[len(results) :]]
@@ -310,7 +310,7 @@ def _short(request: Request) -> str:
 
 
 def _long(request: Request) -> str:
-    """What tells apart a.png and a.jpg, a/1.png and b/1.png, and two long prompts; a later batch finds it again."""
+    """Differs for a.png and a.jpg, a/1.png and b/1.png, and two long prompts; a later batch finds it again."""
     if request.prompt:
         return f"{hashlib.sha256(request.prompt.encode()).hexdigest()[:8]}-{request.prompt}"
     path = Path(_source(request))

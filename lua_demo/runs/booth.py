@@ -38,7 +38,7 @@ class Ballot:
         token: what stands for it outside of this process.
         run: id of the comparison.
         shown: the two methods, as A and as B, or `SAMPLED`; labels: their names for people.
-        pictures: copies of their pictures, as A and as B, under names that tell nothing.
+        pictures: copies of their pictures, as A and as B, under names that do not say which is which.
         drawn: seconds of a clock that never goes back.
         voter: who drew it, as far as that is known.
         choice: once there is a vote, "a", "b" or "" for no difference.
@@ -147,7 +147,7 @@ class Booth:
         return next(iter(self._drawn.values())).drawn
 
     def _copies(self, files: list[Path]) -> tuple[Path, Path]:
-        # Copied, not linked: a link would have the time of the file, by which whoever asks for both could tell them.
+        # Copied, not linked: a link would have the time of the file, by which both could be recognised.
         folder = self.folder / secrets.token_urlsafe(16)
         folder.mkdir(parents=True)
         first, second = (folder / f"{name}{file.suffix}" for name, file in zip("ab", files, strict=True))

@@ -1,4 +1,4 @@
-"""A comparison that is written into a store while it runs: what cannot be written is told, and nothing is lost."""
+"""A comparison that is written into a store while it runs: failures are reported, and no picture is lost."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Ballots:
 
     def add(self, vote: Vote) -> None:
         """Append `vote`; OSError where not all of it could be written."""
-        # The line break comes first, too: what a full disk left of a vote before swallows nothing.
+        # The line break comes first, too: half a vote that a full disk left behind then spoils no other one.
         line = "\n" + json.dumps({**asdict(vote), "time": int(time.time())}) + "\n"
         if len(line) > LONGEST_LINE:
             raise ValueError("a vote longer than any method's name allows")
@@ -121,7 +121,7 @@ def tally(votes: Iterable[Vote]) -> list[Tally]:
 
 
 def wilson(wins: int, total: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927): honest for few votes, too. (0, 1) without any."""
+    """Wilson's score interval of a share (Wilson 1927), which also holds for few votes. (0, 1) without any."""
     if not total:
         return 0.0, 1.0
     share, weight = wins / total, z * z / total

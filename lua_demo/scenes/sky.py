@@ -21,7 +21,7 @@ TIMES = {
     "sunset": ("#33508c", "#9a8cab", "#ffac68", "#ffa262", "#ff9246", 2.8, 0.58, 1.1, 0.20),
     "night": ("#090e1c", "#111b32", "#243248", "#b4c6ec", "#93a8d4", 0.34, 0.50, 0.20, 0.095),
 }
-# The colour of the light, at luminance 1.
+# The colour of each palette's light, at luminance 1.
 PALETTES = {
     "natural": None,
     "golden": (1.58, 0.90, 0.32),
@@ -31,8 +31,10 @@ PALETTES = {
 
 
 def tinted(colour: np.ndarray, palette: str, amount: float) -> np.ndarray:
-    """Linear RGB `colour` taken by `amount` towards light of that palette as bright as it is: half of the way by
-    its own hue, half to none but the palette's, without which a blue light would only make a sunset grey.
+    """Linear RGB `colour` tinted by `amount` in the light of that palette, at the same luminance.
+
+    The tint is half `colour` times the light and half the light alone: a product alone turns a sunset in blue light
+    grey.
     """
     if PALETTES[palette] is None:
         return colour

@@ -27,7 +27,7 @@ class Shadows:
         self.along = (ux / norm, uz / norm)
         self.fall = float(sky.sun[1]) / norm
         self.maps: list[Any] = []
-        # From the widest in, so that each map knows what throws shadows from outside it.
+        # The widest first, so that each map knows what outside of it throws shadows into it.
         for reach in reversed(_CASCADES):
             self.maps.insert(0, self._map(terrain, reach, cells))
 
@@ -60,7 +60,7 @@ class Shadows:
         return half, step, reach, np.stack([edge, way + np.float32(12 * step * self.fall), around], -1)
 
     def sample(self, x, z):
-        """Height below which there is shadow, way to what throws it, mean height around: arrays like x."""
+        """Height of the shadow's edge, distance to what throws the shadow, mean height around: arrays like x."""
         out = np.zeros((*x.shape, 3), np.float32)
         ax, az = (np.float32(a) for a in self.along)
         previous = 0.0
@@ -113,7 +113,7 @@ class Surface:
             self.layers.append((0.007, 3.5))
 
     def light(self, x, y, z):
-        """Share of sunlight (N) and of sky light (N) that reach the points."""
+        """Shares of sunlight (N) and of sky light (N) that reach the points."""
         edge, way, around = self.shadows.sample(x, z)
         soft = 0.02 + 0.035 * way + 0.0015 * z
         return smoothstep(-1, 1, (y - edge) / soft), np.clip(1 - 0.55 * (around - y) / (0.35 + 0.03 * z), 0.35, 1.1)

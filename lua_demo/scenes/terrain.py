@@ -200,7 +200,7 @@ class Terrain:
             height = height + self.canopy(x, z)
         return height
 
-    # Trees stand one to a cell of a square lattice, jittered, so that anybody can ask where they are.
+    # Trees stand one to a cell of a square lattice, jittered, so that any code can compute where they are.
     @property
     def tree_cell(self) -> float:
         return self.tree_height * (0.52 if self.scene.kind == "forest" else 0.62)

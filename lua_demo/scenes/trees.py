@@ -11,7 +11,7 @@ from lua_demo.scenes.sprites import conifer, sprites, tuft
 from lua_demo.scenes.surface import Surface
 from lua_demo.scenes.view import View
 
-# How far plants are drawn, in their own heights: it does not depend on the size of the picture.
+# Distance up to which plants are drawn, in multiples of their height; the size of the picture does not matter.
 _TREE_REACH, _GRASS_REACH, _GRASS = 60.0, 50.0, 0.24
 
 

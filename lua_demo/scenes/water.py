@@ -1,4 +1,4 @@
-"""Water: what it mirrors, what it lets through, and how waves break both up."""
+"""Water: reflection, transmission, and waves that disturb both."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Water:
         return self.surface.veil(colour, sx, slope, np.minimum(z, 3000), np.zeros_like(z))
 
     def _glitter(self, sx, slope, norm, gx, gz, lost, lit):
-        """The path of light under the sun: the facets, resolved or not, that throw it at the viewer."""
+        """The glitter under the sun: light from the facets, resolved or not, that reflect it to the viewer."""
         if self.sky.dark:
             return np.float32(0)
         sun = self.sky.sun

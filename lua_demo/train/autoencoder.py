@@ -42,7 +42,7 @@ class Together(nn.Module):
 @torch.no_grad()
 def widened(autoencoder: Autoencoder, channels: int, crops: Crops) -> Autoencoder:
     """`autoencoder` with `channels` channels: the first ones stay what they are, the added ones start as the principal
-    components of what the decoder gets wrong, and least squares tell its linear part what to make of them.
+    components of what the decoder gets wrong, and the linear part for them is found by least squares.
     """
     base = autoencoder.latent_channels
     if channels <= base:

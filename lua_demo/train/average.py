@@ -60,7 +60,7 @@ def read_facts(folder: str) -> dict:
 
 
 def common_facts(trainings: Sequence[dict]) -> dict:
-    """What all of `trainings` say alike, and under "average_of" all that they say.
+    """The entries that are the same in all of `trainings`, and all of each under "average_of".
 
     Raises:
         UserError: of different latent spaces.

@@ -87,7 +87,7 @@ class DecodedPhotos:
 
     @torch.no_grad()
     def _build(self, crops: Crops) -> None:
-        """In float32 whatever the training's autocast: that is how the demo decodes, and 8 bits would show it."""
+        """In float32 whatever the training's autocast, as the demo decodes: in 8 bits the difference shows."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         device = next(self.network.parameters()).device

@@ -2,7 +2,9 @@
 
 Two stages, both on 64 x 64 grey thumbnails. A 64-bit difference hash (dHash: which of two neighbours of a 9 x 8
 reduction is brighter) finds candidates among millions in seconds; the correlation of the pixels decides, as skies and
-other soft pictures share hashes. Mirrored, cropped, rescaled and recompressed copies are found; rotations are not.
+other soft pictures share hashes. Mirrored, cropped, rescaled and recompressed copies are found; rotations are not. No
+library takes the place of this: ImageHash has the same dHash, which is the three lines of `_hashes`, but no mirrored
+copies, no second look at the pixels, and crops only by segments that are compared pair by pair in Python.
 """
 
 from __future__ import annotations
@@ -56,9 +58,9 @@ def check(names: Sequence[str], thumbnails: Sequence[np.ndarray], folders: Itera
         found += [(names[one], tests[other].name) for one, other in pairs]
         compared += len(thumbnails) * len(ours) * len(seen) * len(theirs) * 2
     if found:
-        told = ", ".join(f"{one} and {other}" for one, other in sorted(set(found))[:3])
+        named = ", ".join(f"{one} and {other}" for one, other in sorted(set(found))[:3])
         raise UserError(
-            f"{len(set(found))} pair(s) of a training and a test picture are near-duplicates ({told}): "
+            f"{len(set(found))} pair(s) of a training and a test picture are near-duplicates ({named}): "
             "take them out of --images or leave that folder out of --test-images"
         )
     return {

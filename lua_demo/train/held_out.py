@@ -1,4 +1,4 @@
-"""Pictures kept apart from training: what a network gains on them over bicubic, again and again while it learns."""
+"""Pictures kept apart from training: a network's gain on them over bicubic, at intervals during training."""
 
 from __future__ import annotations
 

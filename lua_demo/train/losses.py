@@ -42,7 +42,7 @@ def seam_l1(output: Tensor, target: Tensor, period: int = 8) -> Tensor:
 
 
 def uneven_steps(output: Tensor, target: Tensor, period: int) -> Tensor:
-    """A grid, whatever it is made of: RGB pictures whose steps between neighbouring pixels are larger at some places of
+    """A regular grid of any kind: RGB pictures whose steps between neighbouring pixels are larger at some places of
     a `period` px cell than at others, in all cells alike.
 
     At each of the `period` places, the mean squared step of the luma, of the whole batch, over that of all places; the

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from lua_demo.schema import UserError
 
 TRUNK = ("blocks.", "stem.", "layers.", "conv_after_body.")
-"""Beginnings of names: where Muon is for. First and last layers, biases and norms are Adam's, as its author has it."""
+"""Prefixes of the names of weights that Muon trains. Adam trains first and last layers, biases and norms, as Muon's
+author advises."""
 
 NAMES = ("adam", "muon")
 

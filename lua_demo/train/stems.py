@@ -1,4 +1,4 @@
-"""Residual blocks of convolutions before a trunk that is there already, or from a CNN that was trained."""
+"""Residual blocks of convolutions put before an existing trunk, or taken from a trained CNN."""
 
 from __future__ import annotations
 

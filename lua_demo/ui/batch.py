@@ -144,7 +144,7 @@ class Batches(Sessions):
         yield last, *self.views(entries), button, gr.update(visible=bool(entries))
 
     def keep(self, outcome: batch.Outcome) -> Entry:
-        """Store what came out, so that its row can link to it; where that cannot be, it has no link."""
+        """Store what an item made, so that its row can link to it; what cannot be stored has no link."""
         if outcome.document is None:
             return Entry(outcome)
         with Keeping(self.store) as keeping:
@@ -165,7 +165,7 @@ class Batches(Sessions):
 
 
 def over(entries: Sequence[Entry], items: int) -> str:
-    """How far a batch came that did not come to its end."""
+    """How many items of a batch that ended early are there."""
     halfway = sum(entry.outcome.halfway for entry in entries)
     words = f"{len(entries) - halfway} of {items} were over"
     return f"{words}, of {halfway} more some pictures are there." if halfway else f"{words}."

@@ -140,7 +140,7 @@ class Handlers(Sessions):
 
 
 def broken(error: Exception) -> str:
-    """Why a comparison ended early, for visitors; the log gets what only its owner can mend."""
+    """Why a comparison ended early, for visitors; an error of the program goes to the log."""
     if isinstance(error, UserError):
         return f"{str(error).rstrip('.')}."
     if is_out_of_memory(error):

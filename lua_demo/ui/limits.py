@@ -100,7 +100,7 @@ class Limits:
             if fits:
                 spent.append((now, amount))
             if spent:
-                self._spent[name, visitor] = spent  # last in order: the first ones were not there for longest
+                self._spent[name, visitor] = spent  # last in order; first are those who were away for longest
             while len(self._spent) > MOST_VISITORS:
                 del self._spent[next(iter(self._spent))]
         if not fits:
@@ -108,7 +108,7 @@ class Limits:
 
 
 def visitor_of(request: gr.Request | None) -> str:
-    """Who asks: the address where that tells visitors apart, else the session."""
+    """Who sends a request: the address where visitors have different ones, else the session."""
     if request is None:
         return ""
     headers = getattr(request, "headers", None) or {}
@@ -121,8 +121,8 @@ def address_of(headers: Mapping[str, str], peer: str | None) -> str:
 
     What a client itself puts into the header stands before what the proxy adds, and is not looked at.
     """
-    told = [part.strip() for part in str(headers.get("x-forwarded-for", "")).split(",")]
-    for text in [peer or "", *reversed(told)]:
+    forwarded = [part.strip() for part in str(headers.get("x-forwarded-for", "")).split(",")]
+    for text in [peer or "", *reversed(forwarded)]:
         try:
             address = ip_address(text)
         except ValueError:

@@ -42,7 +42,7 @@ HEADER = """
 </header>
 """
 DOWNLOAD_FAILED = "() => { document.querySelector('#share [data-ref=download]').dispatchEvent(new Event('failed')); }"
-QUEUE = 10**6  # who may wait is for `limits` to say
+QUEUE = 10**6  # `limits` decides who may wait
 CACHE_CHECK_S, CACHE_AGE_S = 3600, 24 * 3600
 
 

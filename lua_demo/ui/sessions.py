@@ -1,4 +1,4 @@
-"""What runs for which browser session, so that a session's own Stop ends it."""
+"""What runs for which browser session, so that the Stop button of a session ends only that."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Session:
 class Sessions:
     """At most one thing runs per session: what starts while another one runs takes its place.
 
-    `visitors`, once a page sets it, tells who has gone: nobody waits for their results.
+    `visitors`, once a page sets it, reports who has gone: what runs for them is stopped.
     """
 
     def __init__(self) -> None:

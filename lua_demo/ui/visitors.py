@@ -81,7 +81,7 @@ class Visitors:
 
 
 class StreamWatch:
-    """Middleware of the page's server that tells its `Visitors` which streams are open and what was cancelled."""
+    """Middleware of the page's server that reports to its `Visitors` which streams are open and what was cancelled."""
 
     def __init__(self, app: ASGIApp):
         self.app = app

@@ -134,7 +134,7 @@ def leading(entry: Tally) -> Tally:
 
 
 def in_words(entry: Tally, names: Mapping[str, str]) -> str:
-    """The count of one pair; `names`: method -> what the voter was told that it is."""
+    """The count of one pair; `names`: method -> its name as the voter read it."""
     entry = leading(entry)
     first, second = (names[key] for key in entry.pair)
     ties = f" {entry.ties} saw no difference." if entry.ties else ""
@@ -172,7 +172,7 @@ def _tally(counts: Sequence[Tally]) -> dict[str, Any]:
 
 
 def voting_section(store: Store, share: gr.HTML, limits: Limits) -> None:
-    """Build the section where this is called and wire it. The value of `share` tells which comparison is on show."""
+    """Build the section where this is called and wire it. The value of `share` says which comparison is on show."""
     voting = Voting(store, limits)
     with gr.Accordion("Blind vote: which is better?", open=False, elem_id="vote") as section:
         gr.HTML(INTRO, apply_default_css=False, elem_id="vote-intro")
@@ -201,7 +201,7 @@ def voting_section(store: Store, share: gr.HTML, limits: Limits) -> None:
 
 
 def _vote_for(voting: Voting, choice: str) -> Callable[[str, gr.Request], Answer]:
-    """Not a partial: gradio hands over the session where annotations ask for it. Its name is no endpoint's."""
+    """Not a partial: gradio passes the session to what is annotated with it. The name must not be an endpoint's."""
 
     def cast_from_the_page(token: str, session: gr.Request) -> Answer:
         return voting.vote(choice, token, session)

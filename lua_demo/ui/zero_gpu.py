@@ -53,8 +53,7 @@ REMEMBERED = 32
 
 
 STOPS, STOP_POLL_S = 64, 0.1
-"""Number of comparisons that can be told apart when one is stopped, more than run at once; seconds between two looks at
-whether one was."""
+"""Number of stop flags, more than comparisons that run at once; seconds between two looks at whether one is set."""
 
 WORKER, ABORTED = "ZeroGPU worker error", "GPU task aborted"
 """Title and message, as `spaces` has them, where the GPU was taken away. With this title every other message is the
@@ -174,7 +173,7 @@ class ZeroGpuEngine(Engine):
                     yield event
         except (UserError, Stopped) as error:
             yield type(error)(*error.args)  # without its traceback, which holds tensors
-        except Exception as error:  # an error of the program, which is no matter of GPUs
+        except Exception as error:  # an error of the program, not of the GPU
             traceback.print_exc()
             yield RuntimeError(f"{type(error).__name__}: {error}")
 
@@ -238,7 +237,7 @@ def to_place(offer: Offer) -> tuple[Request, ...]:
 
 
 def on_zero_gpu() -> bool:
-    """Whether this is a Space on ZeroGPU, told as `spaces` tells it."""
+    """Whether this is a Space on ZeroGPU, by the same rule as `spaces`."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 

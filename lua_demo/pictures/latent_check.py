@@ -209,7 +209,7 @@ def _range(latent: Tensor, space: str) -> tuple[Tensor, Tensor]:
     row = load_statistics().get(space)
     if row is None:
         raise UserError(
-            f"nothing is known of the values of latents of the space {space}; make statistics of it "
+            f"there are no statistics of latents of the space {space}; compute them "
             "(python3 -m lua_demo.train.statistics)"
         )
     if latent.ndim != 4 or latent.shape[1] != row.channels:

@@ -66,9 +66,11 @@ def validated_settings(request: Request) -> Request:
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"seed {brief(seed)} is out of range; {SEEDS}")
     if not isinstance(request.prompt, str) or len(request.prompt) > MAX_PROMPT:
-        raise UserError(f"the prompt {brief(request.prompt)} is no text of at most {MAX_PROMPT} characters; shorten it")
+        raise UserError(
+            f"the prompt {brief(request.prompt)} is not a text of at most {MAX_PROMPT} characters; shorten it"
+        )
     if any("\ud800" <= c <= "\udfff" for c in request.prompt):
-        raise UserError(f"the prompt {brief(request.prompt)} holds what is no text; type it anew")
+        raise UserError(f"the prompt {brief(request.prompt)} holds characters that are not text; type it again")
     steps = _integer("steps", request.steps, f"choose 1 to {MAX_STEPS}")
     if not 1 <= steps <= MAX_STEPS:
         raise UserError(f"steps {brief(steps)} is out of range; choose 1 to {MAX_STEPS}")

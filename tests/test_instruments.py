@@ -169,7 +169,7 @@ def test_probe_and_pins_tell_the_pixels(show, arrays):
     page = show(state)
     page.locator(".stage").press("Backspace")
     expect(page.locator("[data-ref=pins] tbody tr")).to_have_count(7)
-    page.get_by_role("button", name="Take pin 1 away").click()
+    page.get_by_role("button", name="Remove pin 1").click()
     expect(page.locator("[data-ref=pins] tbody tr")).to_have_count(6)
     page.locator(".stage").press("Shift+ArrowRight")
     expect(page.locator("[data-ref=said]")).to_have_text(re.compile(r"^At \d+, \d+: noisy \d+ \d+ \d+, soft "))
@@ -317,7 +317,7 @@ def test_a_picture_from_outside_is_a_pane_like_the_others(show, arrays, tmp_path
         re.compile("^text.png is no picture that this browser")
     )
     expect(page.get_by_role("button", name="Keep with this comparison")).to_be_hidden()  # nobody here could keep it
-    page.get_by_role("button", name="Take away large").click()
+    page.get_by_role("button", name="Remove large").click()
     expect(page.locator(".guests li")).to_have_count(1)
     expect(page.get_by_label("Picture on the right").locator("option")).to_have_count(5)
 

@@ -49,7 +49,7 @@ function removeGuest(key) {
   const guest = guests.find((one) => one.key === key);
   if (!guest) return;
   guests = guests.filter((one) => one !== guest);
-  say(`${guest.label} is taken away`);
+  say(`${guest.label} is removed`);
   load();
   URL.revokeObjectURL(guest.image.url);
 }
@@ -92,8 +92,8 @@ function showGuests() {
   ref("guests").hidden = !guests.length;
   ref("keep").hidden = !canKeep();
   ref("outside").replaceChildren(...guests.map((guest) => {
-    const line = make("li"), button = Object.assign(make("button"), { type: "button", textContent: "Take away" });
-    button.setAttribute("aria-label", `Take away ${guest.label}`);
+    const line = make("li"), button = Object.assign(make("button"), { type: "button", textContent: "Remove" });
+    button.setAttribute("aria-label", `Remove ${guest.label}`);
     button.addEventListener("click", () => { removeGuest(guest.key); ref("stage").focus({ preventScroll: true }); });
     return withChildren(line, [withChildren(make("span"), [`${guest.label}: ${guest.detail}`]), button]);
   }));

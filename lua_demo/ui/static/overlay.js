@@ -14,7 +14,7 @@ function overlaid() {
 function toggleStrip(name) {
   const now = overlaid().map((entry) => entry.key);
   const next = now.includes(name) ? now.filter((other) => other !== name) : [...now, name];
-  if (next.length < 2) return say("Two pictures are the least", true);
+  if (next.length < 2) return say("The overlay needs two pictures", true);
   view.strips = next;
   view.splits = null;
   redraw();

@@ -60,7 +60,7 @@ function togglePin() {
 function removePin(index) {
   if (!view.pins[index]) return;
   view.pins = view.pins.filter((_, i) => i !== index);
-  say(`Pin ${index + 1} taken away`);
+  say(`Pin ${index + 1} removed`);
   changedPins();
 }
 
@@ -75,7 +75,7 @@ async function fillPins() {
   if (ref("pinned").hidden) return;
   const there = entries.filter(loaded), base = against(), pins = view.pins;
   const lines = pins.map(([x, y], i) => pinLine(i, { x, y }, there));
-  ref("pins").replaceChildren(tableHead(["Pin", "At px", ...there.map((entry) => entry.label), "Take away"]), withChildren(make("tbody"), lines));
+  ref("pins").replaceChildren(tableHead(["Pin", "At px", ...there.map((entry) => entry.label), "Remove"]), withChildren(make("tbody"), lines));
   await Promise.all(there.map(async (entry) => {
     const known = pinColours.get(pictureOf(entry).id) ?? new Map(), missing = pins.filter((pin) => !known.has(String(pin)));
     if (!missing.length) return;
@@ -93,7 +93,7 @@ function pinLine(index, pin, there) {
   const line = make("tr"), head = Object.assign(make("th"), { scope: "row", textContent: index + 1 });
   const place = Object.assign(make("td"), { textContent: where(pin, largest()) });
   const remove = Object.assign(make("button"), { type: "button", textContent: "×" });
-  remove.setAttribute("aria-label", `Take pin ${index + 1} away`);
+  remove.setAttribute("aria-label", `Remove pin ${index + 1}`);
   remove.addEventListener("click", () => { removePin(index); ref("stage").focus({ preventScroll: true }); });
   line.append(head, place, ...there.map(() => withChildren(make("td"), [colourNode()])), withChildren(make("td"), [remove]));
   return line;

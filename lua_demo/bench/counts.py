@@ -1,4 +1,4 @@
-"""What a forward consists of: operations, floor of its time, copies from the host, the attention that ran."""
+"""Counts of a forward pass: operations, lower bound of its time, copies from the host, attention kernels that ran."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ATTENTION = {
 class Count:
     """Attributes:
     operations: that the dispatcher saw, views included.
-    built: tensors made out of nothing, as masks and indices are.
+    built: tensors that were created and not computed, such as masks and indices.
     host: copies between devices, and values read on the host.
     largest: elements of the largest tensor.
     attention: names of the kernels.

@@ -74,7 +74,7 @@ class Report:
 
 
 def examine(device_name: str = "auto", dtype_name: str = "auto", weights: Path = WEIGHTS_DIR) -> Report:
-    """Look at the machine; nothing is loaded or downloaded.
+    """Examine the machine; nothing is loaded or downloaded.
 
     Raises:
         UserError: a device or dtype that is not there.

@@ -132,7 +132,7 @@ def slower(plan: Plan, needed: Need, host_bytes: int | None) -> tuple[Plan, ...]
 
 
 def refusal(label: str, needed: Need, device_bytes: int, host_bytes: int | None) -> str:
-    """Why nothing fits: what there is too little of, the device's memory or the machine's beside it."""
+    """Why nothing fits: too little memory on the device, or too little of the machine's beside it."""
     plans = (DROP_ENCODERS,) if host_bytes is None else (SEQUENTIAL_OFFLOAD, DROP_ENCODERS)
     least = min(plan.device(needed) for plan in plans) * MARGIN
     on_device = (

@@ -13,7 +13,7 @@ from lua_demo.schema import UserError
 
 
 def download(published: File) -> Path:
-    """Where the file is kept, once it is there and is the published one. A download that broke off is resumed.
+    """Path of the file, after it was downloaded and checked. A download that broke off is resumed.
 
     Raises:
         UserError: it cannot be downloaded, or is another file than the published one.
@@ -30,7 +30,7 @@ def download(published: File) -> Path:
                 raise UserError(f"{file} is not the published file (by its sha256): remove it and try again")
     except UserError:
         raise
-    except Exception as error:  # of httpx, requests or the file system, as the version of huggingface_hub has it
+    except Exception as error:  # from httpx, requests or the file system, depending on the version of huggingface_hub
         why = f"{published.url} could not be downloaded ({first_line(error)})"
         raise UserError(f"{why}; go online and try again, or put it at {file}") from error
     return file

@@ -26,7 +26,7 @@ from lua_demo.schema import UserError
 
 Source = str | os.PathLike[str]
 Key = tuple[str, str]
-"""What a network is: how it is loaded, and where from. Device and dtype are those of all networks of an engine."""
+"""Identity of a network: how it is loaded, and from where. Device and dtype are those of all networks of an engine."""
 
 
 class Absent(UserError):
@@ -72,7 +72,7 @@ class Models:
         return self.network(job, job.decoder)
 
     def upscaler(self, job: Job, method: str) -> Upscale | None:
-        """What enlarges in `method`; None where nothing does."""
+        """The upscaler of `method`; None where it has none."""
         return self.network(job, method) if job.methods[method].upscaler else None
 
     def network(self, job: Job, role: str) -> Any:

@@ -41,7 +41,7 @@ DERIVED = (".relative_position_index", ".attn_mask")
 """Buffers that published checkpoints carry and that follow from the configuration."""
 
 NO_CONNECTION = ("ConnectError", "ConnectTimeout", "ConnectionError")
-"""Names of the errors with which the hub's client says that there is no connection; one that is slow raises others."""
+"""Names of the errors that the hub's client raises without a connection; a slow connection raises others."""
 
 LOADERS = {
     "LUA": "load_lua",
@@ -115,7 +115,7 @@ def hub_file(repository: str, name: str) -> Path:
     reached = True
     try:
         get_hf_file_metadata(hf_hub_url(repository, name))
-    except Exception as error:  # of httpx2, httpx or requests, as the version of huggingface_hub has it
+    except Exception as error:  # from httpx2, httpx or requests, depending on the version of huggingface_hub
         reached = type(error).__name__ not in NO_CONNECTION
     return Path(hf_hub_download(repository, name, local_files_only=not reached))
 

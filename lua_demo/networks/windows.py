@@ -164,7 +164,7 @@ def relative_position_index(window: int, rows: int, columns: int, device: torch.
 
 @functools.lru_cache(maxsize=16)
 def reflection(side: int, multiple: int, device: torch.device) -> Tensor:
-    """What stands at each place of a side that was extended to a multiple."""
+    """For each place of a side that was extended to a multiple: the index of the value that stands there."""
     with torch.inference_mode(False):
         period = max(2 * (side - 1), 1)
         at = torch.arange(-(-side // multiple) * multiple, device=device) % period

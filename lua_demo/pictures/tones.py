@@ -8,7 +8,7 @@ from PIL import Image
 PHOTOMETRIC, BITS, SAMPLE_FORMAT, SIGNED, MIN_IS_WHITE = 262, 258, 339, 2, 0  # of TIFF 6.0
 ROWS_AT_ONCE = 1 << 20  # pixels
 MOST = 0.999
-"""The share of the values that must lie below a white level, but for overshoot: a few hot pixels decide nothing."""
+"""Share of the values that must lie below a white level, but for overshoot; a few hot pixels do not set it."""
 
 FLOAT_LEVELS, FLOAT_OVERSHOOT = (1.0, 255.0, 65535.0), 16
 """White levels tried for floats. The usual one is 1. Files with integer levels in floats exceed it by far; overshoot

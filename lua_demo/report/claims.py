@@ -66,7 +66,7 @@ def headline(document: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _timed(row: Row) -> bool:
-    """Whether anything of a method's own was timed: a rendered scene is no more than what all share."""
+    """Whether a stage of this method alone was timed; of a rendered scene only stages that all methods share are."""
     return row["total_seconds"] > 0 and not all(stage["shared"] for stage in row["stages"])
 
 

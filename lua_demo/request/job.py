@@ -50,11 +50,11 @@ class Job:
         return max(1, round(self.request.steps * self.request.refine))
 
     def steps_of(self, step: Step) -> int:
-        """How many steps of the sampler `step` takes, which samples."""
+        """Number of sampler steps in `step`, which must be one that samples."""
         return self.refine_steps if step is REFINE else self.request.steps
 
     def upscaler(self, method: str) -> Upscaler:
-        """What enlarges in `method`, which enlarges something."""
+        """The upscaler of `method`, which must have one."""
         row = self.methods[method].upscaler
         assert row is not None, f"{method} has no upscaler"
         return row

@@ -71,7 +71,7 @@ def read_run(folder: Path, name: str = "run.json", run_id: str = "") -> Run | No
         document = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(
             document, ensure_ascii=False, allow_nan=False
-        ).encode()  # a browser takes no NaN and no half of a pair
+        ).encode()  # a browser reads neither NaN nor a lone surrogate
         return Run(run_id, folder, document) if _well_formed(document) else None
     except (OSError, ValueError, RecursionError):
         return None

@@ -14,7 +14,7 @@ SKIES = ("clear", "clouds", "fog")
 TIMES = ("dawn", "noon", "sunset", "night")
 PALETTES = ("natural", "golden", "rose", "azure")
 
-# What looks at home: a scene of any other combination renders too.
+# Combinations that are drawn at random; every other one can be rendered too.
 NATURAL_GROUNDS = {
     "mountains": ("snow", "grass", "rock"),
     "dunes": ("sand", "sand", "sand", "snow"),

@@ -1,4 +1,4 @@
-"""The one training loop: stages as data, EMA, bf16, checkpoints that resume, a JSON log and sample images."""
+"""The training loop of all networks: stages as data, EMA, bf16, checkpoints, a JSON log and sample images."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
             norm = nn.utils.clip_grad_norm_(optimiser.weights, settings.clip)
             optimiser.step()
             done += 1
-            # It begins anew with each stage: else it would still be what the loss before was best for.
+            # The EMA restarts with each stage: else it would average weights of the stage before.
             decay = min(settings.ema, (1 + step) / (5 + step))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
             for name, value in {**terms, "loss": loss, "grad_norm": norm}.items():

@@ -139,7 +139,7 @@ class Api:
                 with contextlib.closing(self.handlers.show(job, run.stop)) as answers:
                     for status, views, timing, shared in answers:
                         answer |= {"status": asdict(status)}
-                        if isinstance(views, View):  # else there is nothing to see yet
+                        if isinstance(views, View):  # before the first picture there is nothing to show
                             answer |= {"pictures": [pane.to_json() for pane in views.panes], "timing": timing}
                         if isinstance(shared, Share):
                             answer |= {"run": shared.run.id, "files": export.offers(shared.run)}

@@ -169,7 +169,7 @@ def initial(store: Store) -> Request:
 
 
 def request_of(run: Run) -> Request:
-    """What made `run`; the default where that cannot be run here."""
+    """The request that made `run`; the default one where that cannot be run here."""
     latent = run.document["source"]["kind"] == "latent"
     try:
         return from_settings(run.document["settings"], **{"latent" if latent else "image": str(run.source or "")})

@@ -87,7 +87,7 @@ class Sharing:
         return Share(run, note, go, file)
 
     def download(self, event: gr.EventData, session: gr.Request) -> Share:
-        """What the row's button asks for."""
+        """Make the file that the row's button asks for."""
         run, name, state, go = (getattr(event, key, None) for key in ("run", "name", "state", "go"))
         run, path = self._make(run, name, state, session)
         return self.share(run, bool(go), path)

@@ -30,7 +30,7 @@ from lua_demo.pictures.images import to_array, to_tensor
 from lua_demo.report.timing import timing_html
 from lua_demo.runs.store import Store
 from lua_demo.schema import Request, Result, UserError
-from lua_demo.ui.opening import first_pinned
+from lua_demo.ui.opening import first_pinned, request_of
 from lua_demo.ui.page import build_demo, launch_options
 from lua_demo.ui.public import PublicEngine
 
@@ -262,7 +262,10 @@ def test_a_pinned_comparison_may_hold_an_upscaler_of_others(saved, toy_weights, 
     assert main([*command, "--pin", "first"]) == 0
     del METHODS["Other"]
     build_demo(Engine("cpu", weights=toy_weights), store)
-    timing = timing_html(first_pinned(store).document)
+    run = first_pinned(store)
+    assert request_of(run).methods and "Other" not in request_of(run).methods
+    assert request_of(run).seed == run.document["settings"]["seed"] and request_of(run) != Request()
+    timing = timing_html(run.document)
     assert "Other: computed beforehand" in timing and "LUA path" in timing
 
 

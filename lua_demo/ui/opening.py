@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from lua_demo.catalog.methods import Method, methods_of
+from lua_demo.catalog.methods import METHODS, Method, methods_of
 from lua_demo.catalog.prompts import EXAMPLES as PROMPTS
 from lua_demo.paths import EXAMPLES
 from lua_demo.pictures.reading import size_of
@@ -169,9 +169,12 @@ def initial(store: Store) -> Request:
 
 
 def request_of(run: Run) -> Request:
-    """The request that made `run`; the default one where that cannot be run here."""
+    """The request that made `run`, without the columns that are not here; the default one where that cannot be run."""
     latent = run.document["source"]["kind"] == "latent"
+    settings = run.document["settings"]
+    if isinstance(columns := settings.get("methods"), list):
+        settings = {**settings, "methods": [key for key in columns if isinstance(key, str) and key in METHODS]}
     try:
-        return from_settings(run.document["settings"], **{"latent" if latent else "image": str(run.source or "")})
+        return from_settings(settings, **{"latent" if latent else "image": str(run.source or "")})
     except UserError:
         return Request()

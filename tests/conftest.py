@@ -102,7 +102,8 @@ def prompted_weights(toy_weights: Path, tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("prompted") / "weights"
     shutil.copytree(toy_weights, root)
     torch.manual_seed(0)
-    pipeline = new_pipeline(width=32, depth=2, heads=2, fine=8, base_side=2)
+    detail = dict(detail_channels=CHANNELS - 16, noise=4, width=16, depth=1)
+    pipeline = new_pipeline(detail, width=32, depth=2, heads=2, fine=8, base_side=2)
     for layer in (pipeline.transformer.modulation, pipeline.transformer.last[-1], pipeline.detail.last):
         torch.nn.init.normal_(layer.weight, std=0.2)  # they start at zero, with which all prompts look the same
     pipeline.save_pretrained(root / "embedded" / "generator")

@@ -3,12 +3,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import CHANNELS
 
 from lua_demo.commands.judge import (
     ATTRIBUTES,
     Classifier,
     attributes,
     distances,
+    fineness,
     frechet,
     layout,
     shares,
@@ -18,6 +20,7 @@ from lua_demo.commands.judge import (
 )
 from lua_demo.commands.main import main
 from lua_demo.models.embedded import new_pipeline
+from lua_demo.models.weights import load_autoencoder, load_lua
 from lua_demo.scenes import Scene
 from lua_demo.scenes.corpus import scenes, write_corpus
 
@@ -78,11 +81,12 @@ def test_distances_between_rows():
 
 def test_the_command_judges_a_model_by_a_corpus(tmp_path, toy_weights, capsys):
     torch.manual_seed(0)
-    new_pipeline(width=32, depth=1, heads=2, fine=8).save_pretrained(tmp_path / "generator")
+    detail = dict(detail_channels=CHANNELS - 16, noise=4, width=16, depth=1)
+    new_pipeline(detail, width=32, depth=1, heads=2, fine=8).save_pretrained(tmp_path / "generator")
     write_corpus(tmp_path / "corpus", 8, 512, seed=0, workers=2)
     options = ["--prompts", "2", "--steps", "1", "--json", str(tmp_path / "verdict.json")]
     folders = ["--corpus", tmp_path / "corpus", "--generator", tmp_path / "generator"]
-    vae = ["--vae", toy_weights / "embedded" / "autoencoder"]
+    vae = ["--vae", toy_weights / "embedded" / "autoencoder", "--lua", toy_weights / "embedded" / "lua"]
     assert main(["judge", *map(str, folders + vae), *options]) == 0
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert verdict["prompts"] == 2
@@ -90,6 +94,18 @@ def test_the_command_judges_a_model_by_a_corpus(tmp_path, toy_weights, capsys):
     assert f"{verdict['mean_right']:.1%}" in capsys.readouterr().out
     assert main(["judge", *map(str, folders + vae), "--prompts", "3"]) != 0
     assert "render 12" in capsys.readouterr().err
+
+
+def test_a_flat_latent_has_no_detail_and_noise_has_steps_between_its_cells(toy_weights):
+    """A latent of one value decodes to a flat picture; noise in the latent has detail and steps between its cells."""
+    autoencoder, lua = (
+        load_autoencoder(toy_weights / "embedded" / "autoencoder"),
+        load_lua(toy_weights / "embedded" / "lua"),
+    )
+    rng = np.random.default_rng(0)
+    flat = fineness(np.zeros((1, CHANNELS, 16, 16), np.float32), autoencoder, lua)
+    noisy = fineness(rng.normal(size=(2, CHANNELS, 16, 16)).astype(np.float32), autoencoder, lua)
+    assert noisy.energy > 100 * flat.energy and noisy.grid > 1
 
 
 def test_the_classifier_takes_latents_of_512_pixels():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lua_demo.catalog.prompts import understand
 from lua_demo.commands.train import main
-from lua_demo.models.embedded import EmbeddedPipeline, new_pipeline
+from lua_demo.models.embedded import MARGIN, EmbeddedPipeline, new_pipeline
 from lua_demo.networks.denoiser import Denoiser, Detail, rotations, turned
 from lua_demo.scenes import captions
 from lua_demo.scenes.corpus import scenes, write_corpus
@@ -17,7 +17,8 @@ from lua_demo.schema import UserError
 from lua_demo.train.generator import STAGES, Corpus, GeneratorTask, times, worded
 from lua_demo.train.loop import Settings, Stage, train
 
-TOY = dict(width=32, depth=2, heads=2, fine=8, base_side=2)
+DENOISER = dict(width=32, depth=2, heads=2, fine=8, base_side=2)
+TOY = DENOISER | dict(detail=dict(detail_channels=CHANNELS - 16, noise=4, width=16, depth=1))
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +43,36 @@ def test_any_multiple_of_eight_gives_exactly_that_latent(pipeline, height, width
     assert sample(pipeline, height=height, width=width).images.shape == (1, CHANNELS, height // 8, width // 8)
 
 
-def test_the_detail_follows_from_what_was_sampled(pipeline):
-    """`complete` corrects the sampled channels and adds the others; what steps are told of has not been through it."""
+def test_the_last_step_is_told_of_the_whole_latent(pipeline):
     offered = []
     whole = sample(pipeline, callback_on_step_end=lambda *given: offered.append(given[3]["latents"]) or given[3]).images
-    assert offered[-1].shape[1] == pipeline.transformer.config.channels
-    assert torch.equal(whole, pipeline.complete(offered[-1]))
-    assert whole.shape[1] == CHANNELS and whole[:, 16:].abs().max() > 0
-    untrained = Detail(16, 3)
-    assert torch.equal(untrained(offered[-1]), torch.nn.functional.pad(offered[-1], (0, 0, 0, 0, 0, 3)))
+    assert [tuple(latents.shape) for latents in offered] == [(1, 16, 8, 8), (1, 16, 8, 8), (1, CHANNELS, 8, 8)]
+    assert torch.equal(whole, offered[-1]) and whole[:, 16:].abs().max() > 0
+
+
+def test_detail_is_local_differs_with_the_noise_and_starts_as_nothing():
+    torch.manual_seed(0)
+    detail = Detail(16, 3, noise=4, width=8, depth=1)
+    latent, noise = torch.randn(1, 16, 32, 32), torch.randn(1, 4, 32, 32)
+    assert torch.equal(detail(latent, noise), torch.nn.functional.pad(latent, (0, 0, 0, 0, 0, 3)))
+    for layer in (detail.last, detail.body[0].conv2):
+        torch.nn.init.normal_(layer.weight)
+    with torch.no_grad():
+        one, other = detail(latent, noise), detail(latent, torch.randn_like(noise))
+        latent[..., 0, 0] += 10
+        changed = (detail(latent, noise) - one).abs().amax(dim=(0, 1))
+    assert (one - other).abs().mean() > 1e-3
+    assert changed[:5, :5].min() > 0 and changed[5:].max() == changed[:, 5:].max() == 0
+
+
+def test_a_latent_is_continued_before_its_detail_is_drawn(pipeline):
+    """Convolutions pad with zeros, which no crop of the training has at its borders."""
+    seen = []
+    handle = pipeline.detail.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    latent = pipeline.complete(torch.randn(1, 16, 16, 15))
+    handle.remove()
+    assert latent.shape == (1, CHANNELS, 16, 15) and seen[0].shape[-2:] == (16 + 2 * MARGIN, 15 + 2 * MARGIN)
+    assert torch.equal(seen[0][..., 0, :], seen[0][..., MARGIN, :])
 
 
 def test_the_seed_and_the_prompt_decide(pipeline):
@@ -132,7 +154,7 @@ def test_a_small_picture_is_a_small_view_of_the_same_scene():
 
 
 def test_an_untrained_network_predicts_no_velocity():
-    network = Denoiser(**TOY)
+    network = Denoiser(**DENOISER)
     assert network(torch.randn(2, 16, 8, 8), torch.rand(2), torch.randn(2, 16, 256)).abs().max() == 0
 
 
@@ -171,16 +193,36 @@ def test_prompts_are_varied_and_sometimes_empty():
     assert ("mountains", "night") in drawn
 
 
-def test_the_loss_reaches_every_weight(corpus):
+def test_the_losses_reach_every_weight(corpus):
     task = GeneratorTask(corpus, **TOY)
-    stage = Stage("both", 1, {"velocity": 1.0, "detail": 1.0}, crop=64, batch=4)
     optimiser = torch.optim.SGD(task.model.parameters(), lr=0.1)
     for step in range(3):  # what stands behind layers that start at zero gets its gradient later
         optimiser.zero_grad()
-        sum(task.losses(stage, np.random.default_rng(step)).values()).backward()
+        for weights in ({"velocity": 1.0}, {"critic": 1.0, "fooled": 1.0}):
+            terms = task.losses(Stage("some", 1, weights, crop=64, batch=4), np.random.default_rng(step))
+            sum(terms[name] for name in weights).backward()
         optimiser.step()
     unused = {name for name, p in task.model.named_parameters() if p.grad is None or not p.grad.abs().sum()}
     assert not unused
+
+
+def test_what_trains_the_critic_does_not_train_the_detail_and_the_reverse(corpus):
+    task = GeneratorTask(corpus, **TOY)
+    for names, trained in ((("critic", "slope"), "critic"), (("fooled", "statistics", "shown", "uneven"), "detail")):
+        task.model.zero_grad()
+        terms = task.losses(replace(STAGES[-1], crop=64, batch=2), np.random.default_rng(0))
+        assert terms.keys() == STAGES[-1].weights.keys()
+        sum(terms[name] for name in names).backward()
+        moved = {name.split(".")[0] for name, p in task.model.named_parameters() if p.grad is not None}
+        assert moved == {trained}
+    assert all(p.grad is None for p in corpus.autoencoder.parameters())
+
+
+def test_crops_of_what_is_sampled_and_of_renders_show_the_same_place():
+    latent = torch.randn(4, CHANNELS, 40, 40)
+    sampled, whole = GeneratorTask._crops(latent[:, :16], latent, np.random.default_rng(0))
+    assert whole.shape == (4, CHANNELS, 24, 24) and torch.equal(sampled, whole[:, :16])
+    assert not torch.equal(whole, GeneratorTask._crops(latent[:, :16], latent, np.random.default_rng(1))[1])
 
 
 def test_training_learns_resumes_and_ends_in_a_pipeline(corpus, tmp_path):
@@ -210,13 +252,13 @@ def test_training_learns_resumes_and_ends_in_a_pipeline(corpus, tmp_path):
 
 def test_a_generator_gets_the_detail_that_its_autoencoder_got(corpus, tmp_path):
     before = new_pipeline(**TOY)
-    before.register_modules(detail=Detail(16, 5))
+    before.register_modules(detail=Detail(16, 5, noise=4))
     torch.nn.init.normal_(before.detail.last.weight)
     before.save_pretrained(tmp_path)
-    latent = torch.randn(1, 16, 4, 4)
-    whole = GeneratorTask(corpus, tmp_path).model.detail(latent)
+    latent, noise = torch.randn(1, 16, 4, 4), torch.randn(1, 4, 4, 4)
+    whole = GeneratorTask(corpus, tmp_path).model.detail(latent, noise)
     assert whole.shape == (1, CHANNELS, 4, 4)
-    torch.testing.assert_close(whole[:, :21], before.detail(latent))
+    torch.testing.assert_close(whole[:, :21], before.detail(latent, noise))
 
 
 def test_the_picture_of_the_detail_counts_too(corpus):
@@ -225,7 +267,7 @@ def test_the_picture_of_the_detail_counts_too(corpus):
     latent = torch.from_numpy(corpus.at(64)[:2].astype(np.float32))
     assert all(value == 0 for value in task._decoded(latent, latent).values())
     assert all(value > 0 for value in task._decoded(latent + torch.randn_like(latent), latent).values())
-    stage = replace(STAGES[-1], crop=64, batch=2)
+    stage = replace(next(stage for stage in STAGES if stage.name == "expected"), crop=64, batch=2)
     terms = task.losses(stage, np.random.default_rng(0))
     assert terms.keys() == stage.weights.keys() == {"detail", "decoded", "uneven"}
     (terms["decoded"] + terms["uneven"]).backward()
@@ -268,8 +310,10 @@ def _loss(corpus, pipeline):
         getattr(task.model, name).load_state_dict(getattr(pipeline, name).state_dict())
     torch.manual_seed(7)
     with torch.no_grad():
-        stage = Stage("both", 1, {"velocity": 1.0, "detail": 1.0}, crop=64, batch=32)
-        return {name: value.item() for name, value in task.losses(stage, np.random.default_rng(9)).items()}
+        return {
+            name: task.losses(Stage("one", 1, {name: 1.0}, crop=64, batch=32), np.random.default_rng(9))[name].item()
+            for name in ("velocity", "detail")
+        }
 
 
 def test_times_cover_the_steps_of_sampling_the_first_ones_too():

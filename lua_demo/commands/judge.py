@@ -20,7 +20,12 @@ from tqdm import tqdm
 
 from lua_demo.machine.arguments import Parser
 from lua_demo.models.generators import PromptToLatent, load_generator
+from lua_demo.models.weights import load_lua
+from lua_demo.networks.autoencoder import Autoencoder
+from lua_demo.networks.lua import LUA
 from lua_demo.paths import WEIGHTS_DIR
+from lua_demo.pictures.images import to_array
+from lua_demo.pictures.metrics import high_pass_energy, luma_of, steps_on_lines
 from lua_demo.report.records import markdown_table
 from lua_demo.scenes import Scene, captions, sample_scene
 from lua_demo.scenes.scene import GROUNDS, KINDS, PALETTES, SKIES, TIMES, light_words
@@ -32,6 +37,8 @@ ATTRIBUTES = {"kind": KINDS, "ground": GROUNDS, "sky": SKIES, "time": TIMES, "pa
 SIZE = 512
 PROMPT_SEED = 256_000_001  # of the scenes whose prompts are asked for: no corpus is made from it
 SHIFT, NOISE = 4, 0.05  # of the classifier's training latents: cells of 8 px, standard deviations
+READ = 16  # channels that tell what is where; the others hold the detail
+FINE = 64  # pictures whose detail and grid are measured
 SAME_PROMPT = (16, 4)  # prompts and seeds of each, for the difference between seeds
 
 
@@ -47,6 +54,10 @@ class Verdict:
             None where the corpus has none.
         nearest: median distance to the nearest training render, over that of held-out renders; `closest` the smallest.
         frechet: distance of the sampled pictures from the renders; `frechet_renders` that of held-out renders.
+        detail: energy of the luma above a Gaussian of 1 px, of the decoded pictures over that of held-out renders.
+        grid, grid_renders: the luma's step across the borders of 8 px cells over that beside them, of base pictures and
+            of held-out renders, both decoded.
+        grid_x2, grid_x2_renders: the same after LUA at x2.
     """
 
     prompts: int
@@ -59,6 +70,34 @@ class Verdict:
     closest: float
     frechet: float
     frechet_renders: float
+    detail: float
+    grid: float
+    grid_renders: float
+    grid_x2: float
+    grid_x2_renders: float
+
+
+@dataclass(frozen=True)
+class Fineness:
+    """Of decoded pictures, on average: `energy` of the luma above a Gaussian of 1 px, in squared steps of 255; `grid`
+    and `grid_x2`, the luma's step across the borders of cells over that beside them, before and after LUA.
+    """
+
+    energy: float
+    grid: float
+    grid_x2: float
+
+
+@torch.inference_mode()
+def fineness(latents: np.ndarray, autoencoder: Autoencoder, lua: LUA) -> Fineness:
+    """Of whole latents, N x C x h x w."""
+    values = []
+    for latent in tqdm(latents, desc="fineness", disable=None):
+        small = _tensor(latent[None])
+        base, large = (luma_of(to_array(autoencoder.decode(x))) for x in (small, lua(small, 2)))
+        period = autoencoder.stride
+        values.append((high_pass_energy(base), steps_on_lines(base, period), steps_on_lines(large, period)))
+    return Fineness(*map(float, np.mean(values, axis=0)))
 
 
 def attributes(scene: Scene) -> list[int]:
@@ -157,22 +196,22 @@ def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def sampled(
     generator: PromptToLatent, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
 ) -> np.ndarray:
-    """The channels that are sampled, one latent per prompt and seed: N x C x 64 x 64."""
+    """One latent per prompt and seed: N x C x 64 x 64."""
     made = []
     with torch.inference_mode():
         for prompt, seed in tqdm(zip(prompts, seeds, strict=True), total=len(prompts), desc="sampling", disable=None):
             made.append(generator(prompt, (SIZE, SIZE), steps, guidance, seed)[0].float().numpy())
-    return np.stack(made)[:, : generator.pipeline.transformer.config.channels]
+    return np.stack(made)
 
 
-def judge(generator: PromptToLatent, corpus: Corpus, prompts: int, steps: int, guidance: float) -> Verdict:
+def judge(generator: PromptToLatent, corpus: Corpus, lua: LUA, prompts: int, steps: int, guidance: float) -> Verdict:
     """Sample `prompts` prompts that name every attribute and compare with the corpus.
 
     Raises:
         UserError: a corpus too small to hold out as many scenes as there are prompts and train on three times that.
     """
-    channels = generator.pipeline.transformer.config.channels  # that it samples; the detail follows from them
-    latents, scenes = corpus.at(SIZE)[:, :channels], corpus.scenes
+    whole, scenes = corpus.at(SIZE), corpus.scenes
+    latents = whole[:, :READ]
     held_out = len(scenes) - prompts
     if held_out < 3 * prompts:
         raise UserError(f"a corpus of {len(scenes)} scenes is too small for {prompts} prompts: render {4 * prompts}")
@@ -184,12 +223,16 @@ def judge(generator: PromptToLatent, corpus: Corpus, prompts: int, steps: int, g
     rng = np.random.default_rng(PROMPT_SEED)
     asked = [sample_scene(rng) for _ in range(prompts)]
     words = [captions(scene)[0] for scene in asked]
-    made = sampled(generator, words, range(prompts), steps, guidance)
+    whole_made = sampled(generator, words, range(prompts), steps, guidance)
+    made = whole_made[:, :READ]
+    fine, fine_renders = (
+        fineness(some[:FINE], corpus.autoencoder, lua) for some in (whole_made, whole[2 * held_out :: 2])
+    )
     right = shares(classifier.read(made), np.array([attributes(scene) for scene in asked]))
 
     count, seeds = min(SAME_PROMPT[0], prompts), SAME_PROMPT[1]
     repeated = [word for word in words[:count] for _ in range(seeds)]
-    same = layout(sampled(generator, repeated, range(len(repeated)), steps, guidance))
+    same = layout(sampled(generator, repeated, range(len(repeated)), steps, guidance)[:, :READ])
     between = np.mean([_mean_distance(same[i : i + seeds]) for i in range(0, len(same), seeds)])
     known, known_labels = layout(latents[: 2 * held_out : 2]), labels[: 2 * held_out : 2]
     groups = {
@@ -211,6 +254,11 @@ def judge(generator: PromptToLatent, corpus: Corpus, prompts: int, steps: int, g
         closest=float(nearest.min() / np.median(of_renders)),
         frechet=frechet(statistics(made), reference),
         frechet_renders=frechet(statistics(renders), reference),
+        detail=fine.energy / fine_renders.energy,
+        grid=fine.grid,
+        grid_renders=fine_renders.grid,
+        grid_x2=fine.grid_x2,
+        grid_x2_renders=fine_renders.grid_x2,
     )
 
 
@@ -242,6 +290,9 @@ def to_markdown(verdict: Verdict) -> str:
             f"- nearest training render: {verdict.nearest:.2f} of the distance of a held-out render (median), "
             f"{verdict.closest:.2f} (closest)",
             f"- Frechet distance to renders: {verdict.frechet:.2f} (of held-out ones {verdict.frechet_renders:.2f})",
+            f"- detail: {verdict.detail:.2f} of that of a held-out render (first {FINE} pictures)",
+            f"- grid of 8 px cells: {verdict.grid:.3f} (renders {verdict.grid_renders:.3f}), "
+            f"after LUA at x2 {verdict.grid_x2:.3f} (renders {verdict.grid_x2_renders:.3f})",
         ]
     )
 
@@ -251,6 +302,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--corpus", required=True, type=Path, help="a folder that `lua_demo scenes --out` wrote")
     parser.add_argument("--generator", type=Path, default=WEIGHTS_DIR / "embedded" / "generator")
     parser.add_argument("--vae", type=Path, default=WEIGHTS_DIR / "embedded" / "autoencoder")
+    parser.add_argument("--lua", type=Path, default=WEIGHTS_DIR / "embedded" / "lua", help="for the grid after LUA")
     parser.add_argument("--cache", type=Path, help="where latents of the corpus are kept (default: CORPUS/cache)")
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--steps", type=int, default=16)
@@ -260,7 +312,9 @@ def main(argv: list[str]) -> int:
     if args.prompts < 2:
         raise UserError(f"--prompts {args.prompts} is too few: give 2 or more")
     corpus = Corpus(args.corpus, args.vae, args.cache or args.corpus / "cache")
-    verdict = judge(load_generator(args.generator).eval(), corpus, args.prompts, args.steps, args.guidance)
+    lua = load_lua(args.lua)
+    generator = load_generator(args.generator).eval()
+    verdict = judge(generator, corpus, lua, args.prompts, args.steps, args.guidance)
     print(to_markdown(verdict))
     if args.json:
         args.json.write_text(json.dumps(asdict(verdict), indent=1) + "\n")

@@ -12,12 +12,15 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+from torch.nn import functional as F
 
 from lua_demo.catalog.prompts import WORDS, meaning
 from lua_demo.networks.denoiser import CaptionEncoder, Denoiser, Detail
 from lua_demo.schema import UserError
 
 STRIDE = 8
+MARGIN = 2  # latent pixels by which a latent is continued before its detail is drawn: no padding is seen in training
+Generators = torch.Generator | list[torch.Generator] | None
 
 
 @dataclass
@@ -31,7 +34,7 @@ class LatentOutput(BaseOutput):
 class EmbeddedPipeline(DiffusionPipeline):
     """Prompt -> normalised latent of the embedded autoencoder, by rectified flow with classifier-free guidance.
 
-    The denoiser samples the first channels of the latent; what the others then are is no matter of chance.
+    The denoiser samples the first channels of the latent; `detail` corrects them and draws the others in one step.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->detail"
@@ -65,9 +68,12 @@ class EmbeddedPipeline(DiffusionPipeline):
         return self.text_encoder(ids), [prompt.ignored for prompt in understood]
 
     @torch.no_grad()
-    def complete(self, latents: Tensor) -> Tensor:
+    def complete(self, latents: Tensor, generator: Generators = None) -> Tensor:
         """B x channels of the denoiser x h x w -> B x C x h x w: corrected, and with the detail channels after them."""
-        return self.detail(latents.to(self.detail.dtype)).to(latents.dtype)
+        wider = F.pad(latents, (MARGIN,) * 4, mode="replicate")
+        shape = (len(wider), self.detail.config.noise, *wider.shape[-2:])
+        noise = randn_tensor(shape, generator, wider.device, self.detail.dtype)
+        return self.detail(wider.to(self.detail.dtype), noise)[..., MARGIN:-MARGIN, MARGIN:-MARGIN].to(latents.dtype)
 
     @torch.no_grad()
     def __call__(
@@ -77,7 +83,7 @@ class EmbeddedPipeline(DiffusionPipeline):
         width: int = 512,
         num_inference_steps: int = 16,
         guidance_scale: float = 3.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         output_type: str = "latent",
         callback_on_step_end: Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]] | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
@@ -91,7 +97,7 @@ class EmbeddedPipeline(DiffusionPipeline):
             generator: a CPU generator gives the same noise on every machine.
             output_type: "latent"; decoding is the caller's.
             callback_on_step_end: (pipeline, step, timestep, {"latents": ...}) -> dict that may replace the latents,
-                which have no detail yet.
+                which have no detail before the last step.
         Raises:
             UserError: a prompt without a known word; a size, number of steps or output type that cannot be.
         """
@@ -117,17 +123,18 @@ class EmbeddedPipeline(DiffusionPipeline):
                 without, given = velocity.chunk(2)
                 velocity = without + guidance_scale * (given - without)
             latents = self.scheduler.step(velocity, time, latents).prev_sample
+            if step + 1 == num_inference_steps:
+                latents = self.complete(latents, generator)
             if callback_on_step_end:
                 offered = {name: latents for name in callback_on_step_end_tensor_inputs if name == "latents"}
                 latents = callback_on_step_end(self, step, int(time), offered).get("latents", latents)
-        completed = self.complete(latents)
         self.maybe_free_model_hooks()
-        return LatentOutput(images=completed, ignored=ignored)
+        return LatentOutput(images=latents, ignored=ignored)
 
 
-def new_pipeline(**sizes: Any) -> EmbeddedPipeline:
-    """An untrained pipeline. `sizes` go to `Denoiser`."""
+def new_pipeline(detail: dict[str, int] | None = None, **sizes: Any) -> EmbeddedPipeline:
+    """An untrained pipeline. `sizes` go to `Denoiser`, those of `detail` to `Detail`."""
     encoder = CaptionEncoder(list(WORDS))
     transformer = Denoiser(text_width=encoder.config.width, **sizes)
-    detail = Detail(transformer.config.channels)
-    return EmbeddedPipeline(encoder, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), detail)
+    completing = Detail(transformer.config.channels, **(detail or {}))
+    return EmbeddedPipeline(encoder, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), completing)

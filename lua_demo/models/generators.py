@@ -104,7 +104,7 @@ class PromptToLatent(nn.Module):
     def forward(self, prompt: str, size: tuple[int, int], steps: int, guidance: float, *rest: Any) -> Tensor:
         """Prompt -> normalised latent, as `sample`."""
         given = self.family.encode(self.pipeline, prompt, guidance > 1, self.pipeline.device)
-        return self.pipeline.complete(sample(self.pipeline, self.family, given, size, steps, guidance, *rest))
+        return sample(self.pipeline, self.family, given, size, steps, guidance, *rest)
 
 
 def load_generator(source: str | Path) -> PromptToLatent:

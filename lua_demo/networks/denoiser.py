@@ -137,25 +137,26 @@ class CaptionEncoder(Configured):
 
 
 class Detail(Configured):
-    """The whole latent from its first channels, which the denoiser samples: what is to be expected in the others, and a
+    """The whole latent from its first channels, which the denoiser samples: the others drawn with noise, and a
     correction of the first ones, which come with a texture that is the denoiser's own.
 
     Args:
         channels, detail_channels: of the latent without its detail, and of the detail.
+        noise: channels of the noise.
         width, depth: channels and residual blocks of the convolutions.
     """
 
     @register_to_config
-    def __init__(self, channels: int = 16, detail_channels: int = 48, width: int = 96, depth: int = 4):
+    def __init__(self, channels: int = 16, detail_channels: int = 48, noise: int = 8, width: int = 96, depth: int = 8):
         super().__init__()
-        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.first = nn.Conv2d(channels + noise, width, 3, padding=1)
         self.body = nn.Sequential(*(ResBlock(width) for _ in range(depth)), nn.SiLU())
         self.last = nn.Conv2d(width, channels + detail_channels, 3, padding=1)
         zero(self.last)
 
-    def forward(self, latent: Tensor) -> Tensor:
-        """B x channels x h x w -> B x (channels + detail_channels) x h x w."""
-        change = self.last(self.body(self.first(latent)))
+    def forward(self, latent: Tensor, noise: Tensor) -> Tensor:
+        """B x channels x h x w and B x noise x h x w -> B x (channels + detail_channels) x h x w."""
+        change = self.last(self.body(self.first(torch.cat([latent, noise.to(latent.dtype)], dim=1))))
         first, detail = change.split([self.config["channels"], self.config["detail_channels"]], dim=1)
         return torch.cat([latent + first, detail], dim=1)
 

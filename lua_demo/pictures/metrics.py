@@ -132,7 +132,7 @@ def vif(image: np.ndarray, truth: np.ndarray) -> float | None:
     from torchmetrics.functional.image import visual_information_fidelity  # noqa: PLC0415
 
     # Contiguous planes: in the layout that suits SSIM, a convolution of one channel takes thirty times as long.
-    return visual_information_fidelity(_luma(image), _luma(truth)).item() if _fits("vif", truth) else None
+    return visual_information_fidelity(luma_of(image), luma_of(truth)).item() if _fits("vif", truth) else None
 
 
 def sharpness(image: np.ndarray, truth: np.ndarray) -> float:
@@ -140,7 +140,7 @@ def sharpness(image: np.ndarray, truth: np.ndarray) -> float:
 
     Noise and artifacts count as detail: read it beside a metric of fidelity.
     """
-    return _ratio(*(_high_pass_energy(_luma(picture)) for picture in (image, truth)))
+    return _ratio(*(high_pass_energy(luma_of(picture)) for picture in (image, truth)))
 
 
 def grid(image: np.ndarray, truth: np.ndarray, lines: Sequence[int]) -> float:
@@ -150,7 +150,7 @@ def grid(image: np.ndarray, truth: np.ndarray, lines: Sequence[int]) -> float:
     Absolute steps, not squared ones: three times less of the noise that the few lines of a wide grid pick up.
     """
     ratios = [
-        _ratio(*(_steps_on_lines(_luma(picture), period) for picture in (image, truth)))
+        _ratio(*(steps_on_lines(luma_of(picture), period) for picture in (image, truth)))
         for period in lines
         if min(truth.shape[:2]) > period + BESIDE
     ]
@@ -167,7 +167,7 @@ def border(image: np.ndarray, truth: np.ndarray) -> float | None:
     return _ratio(float(frame), float(interior.mean(dtype=np.float64)))
 
 
-def _steps_on_lines(luma: Tensor, period: int) -> float:
+def steps_on_lines(luma: Tensor, period: int) -> float:
     """Mean absolute step across the lines at multiples of `period` over that across the lines `BESIDE` px away."""
     on, beside = [], []
     for plane in (luma[0, 0], luma[0, 0].T):
@@ -178,7 +178,8 @@ def _steps_on_lines(luma: Tensor, period: int) -> float:
     return _ratio(torch.cat(on).mean().item(), torch.cat(beside).mean().item())
 
 
-def _high_pass_energy(luma: Tensor) -> float:
+def high_pass_energy(luma: Tensor) -> float:
+    """Mean square of what a Gaussian low-pass (sigma 1 px) takes away, in squared steps of 255."""
     window = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / 2)
     window = window / window.sum()
     low = F.conv2d(F.pad(luma, (2, 2, 2, 2), mode="replicate"), (window[:, None] * window)[None, None])
@@ -194,7 +195,7 @@ def _ratio(value: float, of: float) -> float:
     return (value + 1e-6) / (of + 1e-6)
 
 
-def _luma(image: np.ndarray) -> Tensor:
+def luma_of(image: np.ndarray) -> Tensor:
     """1 x 1 x H x W in [0, 255]."""
     return torch.from_numpy(image.astype(np.float32) @ np.array(LUMA, np.float32))[None, None]
 

@@ -1,4 +1,5 @@
-"""Training of the embedded text-to-latent model on rendered scenes: rectified flow, low resolution first.
+"""Training of the embedded text-to-latent model on rendered scenes: rectified flow, low resolution first, and an
+adversary for the detail.
 
 Source: rectified flow with logit-normal times, arXiv 2403.03206; guidance by dropped prompts, arXiv 2207.12598.
 """
@@ -8,14 +9,16 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from lua_demo.catalog.prompts import EXAMPLES, understand
-from lua_demo.models.embedded import EmbeddedPipeline, new_pipeline
+from lua_demo.models.embedded import MARGIN, STRIDE, EmbeddedPipeline, new_pipeline
 from lua_demo.models.weights import fingerprint, load_autoencoder
 from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.denoiser import Detail
@@ -23,15 +26,27 @@ from lua_demo.pictures.images import load_photo, to_tensor
 from lua_demo.scenes import Scene, captions
 from lua_demo.schema import UserError
 from lua_demo.train import losses as L
+from lua_demo.train import texture
 from lua_demo.train.autoencoder import padded
 from lua_demo.train.loop import Stage
+from lua_demo.train.texture import Critic
 
 STAGES = [
     Stage("coarse", 20_000, {"velocity": 1.0}, lr=1e-3, crop=128, batch=64),
     Stage("low", 40_000, {"velocity": 1.0}, lr=6e-4, crop=256, batch=64),
     Stage("full", 20_000, {"velocity": 1.0}, lr=3e-4, crop=512, batch=32),
-    Stage("detail", 1200, {"detail": 1.0, "decoded": 1.0, "uneven": 0.05}, lr=1e-3, crop=512, batch=4),
+    Stage("expected", 1200, {"detail": 1.0, "decoded": 1.0, "uneven": 0.05}, lr=1e-3, crop=512, batch=4),
+    Stage(
+        "texture",
+        6000,
+        {"critic": 1.0, "slope": 0.02, "fooled": 1.0, "statistics": 1.0, "shown": 4.0, "uneven": 0.1},
+        lr=3e-4,
+        crop=512,
+        batch=6,
+        betas=(0.0, 0.95),
+    ),
 ]
+TEXTURED = 24  # side of the crops of "texture", in latent pixels
 # Three channels of a latent are smooth and strong: the composition is decided where noise is almost all there is.
 TIME_SHIFT = 3.0
 # Brightness, colours and which side the light is on are means over thousands of latent pixels: they are decided in the
@@ -128,18 +143,18 @@ def times(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class Together(nn.Module):
-    """What is trained: the parts of the pipeline that have weights."""
+    """What is trained: the parts of the pipeline that have weights, and the adversary of one of them."""
 
-    def __init__(self, pipeline: EmbeddedPipeline):
+    def __init__(self, pipeline: EmbeddedPipeline, critic: Critic):
         super().__init__()
         self.text_encoder, self.transformer = pipeline.text_encoder.train(), pipeline.transformer.train()
-        self.detail = pipeline.detail.train()
+        self.detail, self.critic = pipeline.detail.train(), critic
 
 
 class GeneratorTask:
     name = "generator"
 
-    def __init__(self, corpus: Corpus, init: str | Path | None = None, **sizes: int):
+    def __init__(self, corpus: Corpus, init: str | Path | None = None, **sizes: Any):
         self.corpus = corpus
         pipeline = EmbeddedPipeline.from_pretrained(init) if init else new_pipeline(**sizes)
         self.scheduler = pipeline.scheduler
@@ -148,13 +163,13 @@ class GeneratorTask:
             wider = Detail.from_config(pipeline.detail.config, detail_channels=channels)
             wider.load_state_dict(padded(pipeline.detail.state_dict(), wider.state_dict()))
             pipeline.register_modules(detail=wider)
-        self.model = Together(pipeline)
+        self.model = Together(pipeline, Critic()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.shown = 256
         self.sampled: dict[tuple[int, int], Tensor] = {}
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int = 0) -> dict[str, Tensor]:
-        """Mean squared errors, those that `stage` weights: `velocity` of the channels that are sampled; `detail` of the
-        whole latent predicted from them, with the terms of `_decoded` beside it.
+        """Those that `stage` weights: `velocity`, the squared error of the channels that are sampled; `detail`, that of
+        the whole latent made from them, with the terms of `_decoded` beside it; or, of crops, those of `_textured`.
         """
         device = self.model.transformer.device
         self.shown = stage.crop
@@ -163,20 +178,52 @@ class GeneratorTask:
         latent = torch.from_numpy(np.stack([latents[i] for i in chosen]).astype(np.float32)).to(device)
         channels = self.model.transformer.config.channels
         data, words = latent[:, :channels], [self.corpus.words[i] for i in chosen]
-        noise = torch.randn(data.shape).to(device)
-        terms = {}
         if "velocity" in stage.weights:
-            terms["velocity"] = self._velocity_error(data, noise, words, rng)
-        if "detail" in stage.weights:
-            missing = [k for k, i in enumerate(chosen) if (stage.crop, i) not in self.sampled]
-            if missing:  # once per latent: it takes longer than a step
-                made = self._resampled(data[missing], noise[missing], [words[k] for k in missing], rng)
-                self.sampled |= {(stage.crop, chosen[k]): value for k, value in zip(missing, made, strict=True)}
-            sampled = torch.stack([self.sampled[stage.crop, i] for i in chosen])
-            whole = self.model.detail(sampled).float()
-            terms["detail"] = (whole - latent).square().mean()
-            terms |= self._decoded(whole, latent)
-        return terms
+            return {"velocity": self._velocity_error(data, torch.randn(data.shape).to(device), words, rng)}
+        missing = [k for k, i in enumerate(chosen) if (stage.crop, i) not in self.sampled]
+        if missing:  # once per latent: it takes longer than a step
+            made = self._resampled(
+                data[missing], torch.randn(data[missing].shape).to(device), [words[k] for k in missing], rng
+            )
+            self.sampled |= {(stage.crop, chosen[k]): value for k, value in zip(missing, made, strict=True)}
+        sampled = torch.stack([self.sampled[stage.crop, i] for i in chosen])
+        if "critic" in stage.weights:
+            return self._textured(*self._crops(sampled, latent, rng))
+        whole = self.model.detail(sampled, self._noise(sampled)).float()
+        return {"detail": (whole - latent).square().mean(), **self._decoded(whole, latent)}
+
+    def _noise(self, latent: Tensor) -> Tensor:
+        shape = (len(latent), self.model.detail.config.noise, *latent.shape[-2:])
+        return torch.randn(shape).to(latent.device)
+
+    @staticmethod
+    def _crops(sampled: Tensor, latent: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The same places of both, `TEXTURED` pixels wide or all."""
+        side = min(TEXTURED, latent.shape[-1])
+        places = [rng.integers(latent.shape[-1] - side + 1, size=2) for _ in latent]
+        one, other = (
+            torch.stack([x[:, top : top + side, left : left + side] for x, (top, left) in zip(xs, places, strict=True)])
+            for xs in (sampled, latent)
+        )
+        return one, other
+
+    def _textured(self, sampled: Tensor, latent: Tensor) -> dict[str, Tensor]:
+        """The losses of `texture`, with `shown`, the error of the picture at a quarter of its size, and `uneven`."""
+        with torch.no_grad():
+            missing = latent.shape[1] - sampled.shape[1]
+            real, given = self._picture(latent), self._picture(F.pad(sampled, (0, 0, 0, 0, 0, missing)))
+        made = self._picture(self.model.detail(sampled, self._noise(sampled)).float())
+        return {
+            **texture.losses(self.model.critic, made, real, given),
+            "shown": L.l1(F.avg_pool2d(made, 4), F.avg_pool2d(real, 4)),
+            "uneven": L.uneven_steps(made, real, STRIDE),
+        }
+
+    def _picture(self, latent: Tensor) -> Tensor:
+        """Decoded, without the margin, whose convolutions see the padding."""
+        trimmed = MARGIN * STRIDE
+        autoencoder: Autoencoder = self.corpus.autoencoder.to(latent.device)
+        return autoencoder.decode(latent).float()[..., trimmed:-trimmed, trimmed:-trimmed]
 
     def _decoded(self, latent: Tensor, target: Tensor) -> dict[str, Tensor]:
         """What is wrong with the picture: `decoded`, its error, borders of cells above all, and `uneven`, a grid of

@@ -100,7 +100,7 @@ def test_whoever_leaves_early_leaves_no_thread_behind(engine):
     [
         ({"prompt": "a cat"}, "no known word in"),
         ({"prompt": "lake " * 200}, "at most 500 characters"),
-        ({"prompt": 3}, "no text"),
+        ({"prompt": 3}, "not a text"),
         ({"image": "photo.png"}, "both image and prompt"),
         ({"prompt": ""}, "nothing to start from"),
         ({"steps": 0}, "steps 0 is out of range"),

@@ -96,6 +96,7 @@ def test_copy_works_on_plain_http(open_page):
     page = open_page()
     settled(page)
     assert page.evaluate("window.isSecureContext") is False and page.evaluate("navigator.clipboard === undefined")
+    expect(page.locator(LINK)).to_have_value(re.compile("left%3Dswinir%26right%3Dlua"))  # all pictures are on show
     page.get_by_role("button", name="Copy link").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     expect(page.get_by_role("button", name="Copy link")).to_be_visible()

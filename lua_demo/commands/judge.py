@@ -290,7 +290,7 @@ def to_markdown(verdict: Verdict) -> str:
             f"- nearest training render: {verdict.nearest:.2f} of the distance of a held-out render (median), "
             f"{verdict.closest:.2f} (closest)",
             f"- Frechet distance to renders: {verdict.frechet:.2f} (of held-out ones {verdict.frechet_renders:.2f})",
-            f"- detail: {verdict.detail:.2f} of that of a held-out render (first {FINE} pictures)",
+            f"- detail: {verdict.detail:.2f} of a held-out render's (first {min(FINE, verdict.prompts)} pictures)",
             f"- grid of 8 px cells: {verdict.grid:.3f} (renders {verdict.grid_renders:.3f}), "
             f"after LUA at x2 {verdict.grid_x2:.3f} (renders {verdict.grid_x2_renders:.3f})",
         ]

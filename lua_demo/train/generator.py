@@ -39,7 +39,8 @@ STAGES = [
     Stage(
         "texture",
         6000,
-        {"critic": 1.0, "slope": 0.02, "fooled": 1.0, "statistics": 1.0, "shown": 4.0, "uneven": 0.1},
+        # At a slope weight of 0.02 the critic stays at chance and nothing is learnt.
+        {"critic": 1.0, "slope": 0.003, "fooled": 1.0, "statistics": 1.0, "shown": 4.0, "uneven": 0.1},
         lr=3e-4,
         crop=512,
         batch=6,

@@ -9,6 +9,7 @@ import pickletools
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -57,7 +58,7 @@ from lua_demo.request.job import resolve
 from lua_demo.schema import Progress, Request, Result, Stopped, UserError
 from lua_demo.runs.store import Store
 from lua_demo.ui.handlers import Handlers
-from lua_demo.ui.zero_gpu import ZeroGpuEngine
+from lua_demo.ui.zero_gpu import THREAD, ZeroGpuEngine
 
 class Dying(ZeroGpuEngine):
     def _events(self, request, place):
@@ -81,7 +82,7 @@ if mode == "stop":
                 stop.set()
     except Stopped as error:
         print(json.dumps([seen.count("Result"), str(error)]))
-elif mode in ("endless", "closed"):
+elif mode in ("endless", "closed", "waiting"):
     def endless(module, args):
         while True:
             time.sleep(0.01)
@@ -91,17 +92,32 @@ elif mode in ("endless", "closed"):
     engine.place([request])
     engine.models.network(resolve(request), "lua").register_forward_pre_hook(endless)
     events = engine.compare(request, stop)
+    stopped = time.monotonic()
+
+    def set_stop():
+        global stopped
+        stopped = time.monotonic()
+        stop.set()
+
+    def ended(how):
+        took = time.monotonic() - stopped
+        for thread in threading.enumerate():
+            if thread.name == THREAD:
+                thread.join(60)
+        print(json.dumps([seen.count("Result"), how, took]))
+
     try:
         for event in events:
             seen.append(type(event).__name__)
-            if event == Progress("lua", "upscale", 1, 3):
+            if event == Progress("lua", "upscale", 1, 3) or mode == "waiting":
                 if mode == "closed":
                     break
-                threading.Timer(0.2, stop.set).start()
+                threading.Timer(0.2, set_stop).start()
+        stopped = time.monotonic()
         events.close()
-        print(json.dumps([seen.count("Result"), "closed"]))
+        ended("closed")
     except Stopped as error:
-        print(json.dumps([seen.count("Result"), str(error)]))
+        ended(str(error))
 else:
     if mode == "placed":
         engine.place([request])
@@ -121,6 +137,7 @@ class Scheduler(BaseHTTPRequestHandler):
 
     asked: list[dict]
     quota_left = True
+    lends_after = 0.0  # seconds
 
     def do_POST(self):
         address = urlsplit(self.path)
@@ -130,6 +147,7 @@ class Scheduler(BaseHTTPRequestHandler):
         if address.path != "/schedule":
             self.answer({}, 200)
         elif self.quota_left:
+            time.sleep(self.lends_after)
             self.answer({"idle": False, "nvidiaIndex": 0, "nvidiaUUID": "toy", "allowToken": "token"}, 200)
         else:
             self.answer({"left": 3, "wait": 3600}, 429)
@@ -148,10 +166,10 @@ class Scheduler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def space(toy_weights, photo, tmp_path):
-    """run(mode, quota_left=True) -> (what PROGRAM printed, what the scheduler was asked)."""
+    """run(mode, of the scheduler) -> (what PROGRAM printed, what the scheduler was asked)."""
 
-    def run(mode: str, quota_left: bool = True):
-        handler = type("ThisScheduler", (Scheduler,), {"asked": [], "quota_left": quota_left})
+    def run(mode: str, **scheduler):
+        handler = type("ThisScheduler", (Scheduler,), {"asked": [], **scheduler})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         (tmp_path / "cgroup").write_text("0::/toy\n")
@@ -210,14 +228,20 @@ def test_a_stop_is_heeded_at_the_next_event(space):
 
 def test_a_stop_ends_the_stage_that_runs_in_the_other_process(space):
     """It would never end by itself, and no further event would come."""
-    (results, text), asked = space("endless")
-    assert (results, text) == (1, "stopped on request")
+    (results, text, took), asked = space("endless")
+    assert (results, text) == (1, "stopped on request") and took < 3, took
     assert [entry["path"] for entry in asked] == ["/schedule", "/allow", "/release"] and asked[2]["fail"] == "false"
 
 
 def test_whoever_goes_ends_the_stage_too(space):
-    (results, text), asked = space("closed")
-    assert (results, text) == (1, "closed") and asked[-1]["path"] == "/release"
+    (results, text, took), asked = space("closed")
+    assert (results, text) == (1, "closed") and asked[-1]["path"] == "/release" and took < 3, took
+
+
+def test_a_stop_ends_the_wait_for_a_gpu_and_one_that_comes_late_is_given_back(space):
+    (results, text, took), asked = space("waiting", lends_after=6.0)
+    assert (results, text) == (0, "stopped on request") and took < 3, took
+    assert [entry["path"] for entry in asked] == ["/schedule", "/allow", "/release"]
 
 
 @pytest.fixture

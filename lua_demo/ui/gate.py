@@ -133,12 +133,22 @@ def refuse_quietly(page: gr.Blocks) -> None:
     """
     preprocess, process = page.preprocess_data, page.process_api
 
-    async def untraced(*args: Any, **kwargs: Any) -> Any:
+    def refused(error: Exception) -> gr.Error:
+        log.warning("input refused: %s", type(error).__name__)
+        log.debug("input refused", exc_info=error)
+        return gr.Error(NO_INPUT, print_exception=False)
+
+    async def untraced(block_fn: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await process(*args, **kwargs)
+            return await process(block_fn, *args, **kwargs)
         except gr.Error as error:  # a message to the visitor, of ours or of gradio
             error.print_exception = False
             raise
+        except Exception as error:
+            handler = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
+            if not handler.fn.__module__.startswith("gradio."):
+                raise  # an error of our program
+            raise refused(error) from None  # gradio's own, of examples, takes what it is given as it is
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -148,9 +158,7 @@ def refuse_quietly(page: gr.Blocks) -> None:
         except InvalidPathError:
             raise gr.Error(NO_UPLOAD, print_exception=False) from None
         except Exception as error:
-            log.warning("input refused: %s", type(error).__name__)
-            log.debug("input refused", exc_info=error)
-            raise gr.Error(NO_INPUT, print_exception=False) from None
+            raise refused(error) from None
 
     page.preprocess_data, page.process_api = guarded, untraced  # type: ignore[method-assign]
 

@@ -7,16 +7,19 @@ cross: the request goes in, progress and results (numpy arrays) come out. A stop
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import itertools
 import mmap
 import os
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -52,8 +55,12 @@ REMEMBERED = 32
 """Number of comparisons whose environment is remembered."""
 
 
-STOPS, STOP_POLL_S = 64, 0.1
-"""Number of stop flags, more than comparisons that run at once; seconds between two looks at whether one is set."""
+T = TypeVar("T")
+THREAD = "zero-gpu"
+
+STOPS, STOP_POLL_S, END_S = 64, 0.1, 0.5
+"""Number of stop flags, more than comparisons that run at once; seconds between two looks at whether one is set; seconds
+for which the end of the other process is waited for after a stop."""
 
 WORKER, ABORTED = "ZeroGPU worker error", "GPU task aborted"
 """Title and message, as `spaces` has them, where the GPU was taken away. With this title every other message is the
@@ -146,7 +153,7 @@ class ZeroGpuEngine(Engine):
         return known or super().environment(request)
 
     def compare(self, request: Request | Job, stop: threading.Event | None = None) -> Events:
-        """As `Engine.compare`. While a GPU is waited for, a stop is heeded once it was lent or refused.
+        """As `Engine.compare`. A GPU that is lent only after a stop is given back at once.
 
         Raises:
             UserError, Stopped: as there, and a UserError where no GPU was lent.
@@ -182,18 +189,18 @@ class ZeroGpuEngine(Engine):
         place = next(self._places)
         shared = self._stops[place]
         shared.clear()
-        done, events = 0, self._lent(job.request, place)  # the other process resolves it anew: rows hold functions
+        done = 0
+        # The other process resolves the request anew: rows hold functions.
+        events = taken_on_a_thread(self._lent(job.request, place), stop, shared)
         try:
-            with passed_on(stop, shared):
-                for event in events:
-                    raise_if_set(stop)
-                    if isinstance(event, Exception):
-                        raise event
-                    if isinstance(event, Environment):
-                        self._remember(job.request, event)
-                        continue
-                    done += isinstance(event, Result)
-                    yield event
+            for event in events:
+                if isinstance(event, Exception):
+                    raise event
+                if isinstance(event, Environment):
+                    self._remember(job.request, event)
+                    continue
+                done += isinstance(event, Result)
+                yield event
         except gr.Error as error:
             reason = f"{error.title}: {error.message}"
             if error.title == WORKER and error.message != ABORTED:
@@ -202,7 +209,6 @@ class ZeroGpuEngine(Engine):
                 raise UserError(f"no GPU for this ({reason}); try again later, or with a smaller size") from error
             raise CutShort(f"The GPU was taken away ({reason}).") from error
         finally:
-            shared.set()  # closing waits for the other process to end
             events.close()
 
     def _remember(self, request: Request, environment: Environment) -> None:
@@ -212,22 +218,43 @@ class ZeroGpuEngine(Engine):
             self._environments.popitem(last=False)
 
 
-@contextlib.contextmanager
-def passed_on(stop: threading.Event | None, shared: SharedStop) -> Iterator[None]:
-    """Within the block `shared` is set once `stop` is."""
-    over = threading.Event()
+def taken_on_a_thread(
+    events: Iterator[T], stop: threading.Event | None, shared: threading.Event
+) -> Generator[T, None, None]:
+    """What `events` yields and raises. `shared` is set once `stop` is, or once the generator is closed.
 
-    def watch(stop: threading.Event) -> None:
-        while not over.is_set() and not shared.is_set():
-            if stop.wait(STOP_POLL_S):
-                shared.set()
+    `spaces` waits for a GPU, up to a minute, and for the next event without end, and cannot be interrupted. On a thread
+    of its own it may go on waiting, for no longer than `END_S` of the caller's time: `shared` ends it.
 
-    if stop is not None:
-        threading.Thread(target=watch, args=(stop,), daemon=True).start()
+    Raises:
+        Stopped: `stop` is set.
+    """
+    came: SimpleQueue[T | None] = SimpleQueue()
+    ended: Future[None] = Future()
+
+    def take() -> None:
+        try:
+            for event in events:
+                came.put(event)
+            ended.set_result(None)
+        except BaseException as error:
+            ended.set_exception(error)
+        came.put(None)
+
+    # `spaces` finds the visitor's request in a context variable.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(take,), daemon=True, name=THREAD)
+    thread.start()
     try:
-        yield
+        while not (ended.done() and came.empty()):
+            raise_if_set(stop)
+            with contextlib.suppress(Empty):
+                if (event := came.get(timeout=STOP_POLL_S)) is not None:
+                    yield event
+        raise_if_set(stop)
+        ended.result()
     finally:
-        over.set()
+        shared.set()
+        thread.join(END_S)
 
 
 def to_place(offer: Offer) -> tuple[Request, ...]:

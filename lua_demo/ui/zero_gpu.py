@@ -59,8 +59,8 @@ T = TypeVar("T")
 THREAD = "zero-gpu"
 
 STOPS, STOP_POLL_S, END_S = 64, 0.1, 0.5
-"""Number of stop flags, more than comparisons that run at once; seconds between two looks at whether one is set; seconds
-for which the end of the other process is waited for after a stop."""
+"""Number of stop flags, more than comparisons that run at once; seconds between two looks at whether one is set;
+seconds for which the end of the other process is waited for after a stop."""
 
 WORKER, ABORTED = "ZeroGPU worker error", "GPU task aborted"
 """Title and message, as `spaces` has them, where the GPU was taken away. With this title every other message is the

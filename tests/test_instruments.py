@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from lua_demo.paths import STATIC
 from lua_demo.pictures import images, metrics
 
 pytestmark = pytest.mark.browser
+README = STATIC.parent / "README.md"
 WIDTH, HEIGHT = 1200, 900
 HOSTILE = "<img src=x onerror=boom()> | `b`.png"
 
@@ -98,6 +102,14 @@ def test_numbers_of_the_visible_crop_are_the_engines(show, arrays):
     check_numbers(page, arrays)
     shown = page.locator("[data-ref=single] .tag.left span")
     expect(shown).to_contain_text(re.compile(r"[\d.]+ dB · SSIM 0\.\d{4} · sharpness [\d.]+"))
+
+
+def test_the_compiled_kernels_are_those_of_the_source(tmp_path):
+    pytest.importorskip("ziglang", reason="to compile them: pip install ziglang==0.17.1")
+    command = re.search(r"```\n(python -m ziglang .*?)```", README.read_text(), re.DOTALL)
+    shutil.copy(STATIC / "lab" / "metrics.c", tmp_path)
+    subprocess.run(command[1].replace("python", sys.executable, 1), shell=True, cwd=tmp_path, check=True)
+    assert (tmp_path / "metrics.wasm").read_bytes() == (STATIC / "lab" / "metrics.wasm").read_bytes()
 
 
 def test_whole_pictures_and_another_reference(show, arrays):

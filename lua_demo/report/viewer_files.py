@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 from lua_demo.paths import STATIC
@@ -32,6 +33,7 @@ def viewer_files(placeholder: str = PLACEHOLDER) -> tuple[str, str, str]:
         js: the body of a function that is called once with `element`, `props` and `watch`.
     """
     html = static("viewer.html").replace("<!-- placeholder -->", placeholder)
-    lab = json.dumps("\n".join(static(f"lab/{name}.js") for name in LAB))
-    script = "\n".join([f"const LAB_SOURCE = {lab};", *(static(f"{name}.js") for name in SCRIPTS)])
+    kernels = base64.b64encode((STATIC / "lab" / "metrics.wasm").read_bytes()).decode()
+    lab = "\n".join([f'const METRICS_WASM = "{kernels}";', *(static(f"lab/{name}.js") for name in LAB)])
+    script = "\n".join([f"const LAB_SOURCE = {json.dumps(lab)};", *(static(f"{name}.js") for name in SCRIPTS)])
     return html, static("viewer.css"), script

@@ -1,5 +1,5 @@
 // Numbers and histograms of what is visible, for every picture, in the panel below the stage and on the pictures' labels.
-const LIVE_PIXELS = 3e6; // of all questions together: above that, a newer view does not wait for the answer
+const LIVE_PIXELS = 6e6; // of all questions together: above that, a newer view does not wait for the answer
 let numbers = new Map(); // key of a picture -> {psnr, ssim, sharpness, histogram} of the crop {x, y, width, height} in the frame
 let measured = "", wanted = null, working = false, asked = [];
 

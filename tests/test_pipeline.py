@@ -115,6 +115,24 @@ def test_every_step_is_told_and_may_stop_it(pipeline):
     assert sample(pipeline).images.isfinite().all()
 
 
+@pytest.mark.parametrize("kept", [1, 2, 4])
+def test_from_a_latent_the_last_steps_run_on_it_with_their_noise(pipeline, kept):
+    seen, latent = [], torch.randn(1, CHANNELS, 8, 8)
+    handle = pipeline.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0][:1]))
+    made = sample(pipeline, num_inference_steps=5, image=latent, strength=(kept - 0.5) / 5).images
+    handle.remove()
+    assert made.shape == latent.shape and len(seen) == kept
+    sigma = pipeline.scheduler.sigmas[5 - kept]
+    noise = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(seen[0], (1 - sigma) * latent[:, :16] + sigma * noise)
+
+
+def test_with_all_steps_nothing_is_left_of_the_latent(pipeline):
+    plain = sample(pipeline).images
+    torch.testing.assert_close(sample(pipeline, image=torch.randn_like(plain)).images, plain)
+    torch.testing.assert_close(sample(pipeline).images, plain)
+
+
 def test_without_guidance_the_network_sees_each_latent_once(pipeline):
     batches = []
     handle = pipeline.transformer.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
@@ -133,6 +151,8 @@ def test_without_guidance_the_network_sees_each_latent_once(pipeline):
         ({"width": 0}, "multiples of 8"),
         ({"num_inference_steps": 0}, "steps"),
         ({"output_type": "pil"}, "output_type"),
+        ({"image": torch.zeros(1, CHANNELS, 8, 9)}, r"to sample on from are \(1, .*, 8, 9\); .* x 8 x 8"),
+        ({"image": torch.zeros(1, CHANNELS, 8, 8), "strength": 0.0}, "strength 0.0"),
     ],
 )
 def test_bad_input_is_named(pipeline, arguments, words):

@@ -56,6 +56,20 @@ def test_every_step_of_the_sampler_is_told(engine):
     ]
 
 
+def test_lua_then_a_few_steps(engine, weights):
+    request = with_changes(methods=("lua", "refine"), steps=4, refine=0.5)
+    events = list(engine.compare(request))
+    done = {event.method: event for event in events if isinstance(event, Result)}
+    refined = done["refine"]
+    assert [span.name for span in refined.spans] == ["generate", "upscale", "refine", "decode"]
+    assert refined.image.shape == (128, 128, 3) and not np.array_equal(refined.image, done["lua"].image)
+    assert any("the last 2 of 4 steps ran again at 128 x 128" in note for note in refined.notes)
+    told = [(event.step, event.steps) for event in events if isinstance(event, Progress) and event.stage == "refine"]
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    again = results(Engine("cpu", weights=weights), request)["refine"]
+    assert np.array_equal(again.image, refined.image), "the seed decides"
+
+
 def test_the_same_prompt_and_seed_give_the_same_latent_and_are_sampled_once(engine, weights):
     first = results(engine)["base"]
     again = results(engine, with_changes(scale=4, methods=("base",)))["base"]

@@ -112,7 +112,7 @@ def test_a_column_of_its_own(engine, key):  # noqa: F811
 def test_where_there_is_such_a_column():
     for key in BASES:
         there = can_refine(key)
-        assert there == (BASES[key].family in ("flux1", "z-image", "sdxl", "sd3")), key
+        assert there == (BASES[key].family in ("embedded", "flux1", "z-image", "sdxl", "sd3")), key
         assert ("refine" in methods_of("prompt", key)) == there
         assert (("LUA + refine", "refine") in method_choices("prompt", key)) == there
         assert "refine" not in methods_of("photo", key) and "refine" not in methods_of("latent", key)
@@ -120,11 +120,13 @@ def test_where_there_is_such_a_column():
 
 @pytest.mark.parametrize(
     "given",
-    [{"prompt": PROMPT, "base": "embedded"}, {"prompt": PROMPT}, {"image": "a.png", "base": "flux1-dev"}],
+    [{"prompt": PROMPT, "base": "qwen-image"}, {"prompt": PROMPT}, {"image": "a.png", "base": "flux1-dev"}],
     ids=["no such pipeline", "rendered", "a photo"],
 )
 def test_elsewhere_it_is_refused_with_a_way_out(given):
-    with pytest.raises(UserError, match=r"method refine is for prompts and for bases .*: choose sdxl.* z-image-turbo"):
+    with pytest.raises(
+        UserError, match=r"method refine is for prompts and for bases .*: choose embedded, sdxl.* z-image-turbo"
+    ):
         resolve(Request(methods=REFINED, **given))
 
 

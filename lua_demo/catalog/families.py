@@ -101,12 +101,13 @@ class Refiner:
     """The image-to-image pipeline of a family: it adds noise to a latent and runs the last steps of the sampler.
 
     Attributes:
-        pipeline: its class in diffusers. It is made of the components of the base's own pipeline.
+        pipeline: its class in diffusers. It is made of the components of the base's own pipeline. None where that one
+            takes `image` and `strength` itself.
         asked: (steps to run, steps of the whole sampler, (width, height) in px) -> what its call takes for that.
         settings: what its constructor takes beside the components.
     """
 
-    pipeline: str
+    pipeline: str | None
     asked: Callable[[int, int, tuple[int, int]], dict[str, Any]]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -148,7 +149,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "scene": Family("", _text, multiple=8),  # no pipeline: see `Base.renders`
-    "embedded": Family("EmbeddedPipeline", _text, multiple=8),
+    "embedded": Family("EmbeddedPipeline", _text, multiple=8, refiner=Refiner(None, _flow_strength)),
     "sd1": Family(
         "StableDiffusionPipeline",
         _guided(num_images_per_prompt=1),

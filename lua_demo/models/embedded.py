@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +88,10 @@ class EmbeddedPipeline(DiffusionPipeline):
         output_type: str = "latent",
         callback_on_step_end: Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]] | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
+        image: Tensor | None = None,
+        strength: float = 1.0,
     ) -> LatentOutput:
-        """Sample latents.
+        """Sample latents, from noise or on from given ones.
 
         Args:
             prompt: free text, or one per picture.
@@ -98,6 +101,8 @@ class EmbeddedPipeline(DiffusionPipeline):
             output_type: "latent"; decoding is the caller's.
             callback_on_step_end: (pipeline, step, timestep, {"latents": ...}) -> dict that may replace the latents,
                 which have no detail before the last step.
+            image: latents B x C x height/8 x width/8 to sample on from, as in diffusers' image-to-image pipelines.
+            strength: share of the steps that run from there, over 0 and up to 1; 1 leaves nothing of `image`.
         Raises:
             UserError: a prompt without a known word; a size, number of steps or output type that cannot be.
         """
@@ -107,6 +112,8 @@ class EmbeddedPipeline(DiffusionPipeline):
             raise UserError(f"size {width} x {height} cannot be generated; both sides must be multiples of {STRIDE}")
         if num_inference_steps < 1:
             raise UserError(f"{num_inference_steps} steps make no picture; give 1 or more")
+        if not 0 < strength <= 1:
+            raise UserError(f"strength {strength} is no share of the steps; give one over 0 and up to 1")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         text, ignored = self.encode_prompt(prompts)
         guided = guidance_scale != 1
@@ -116,14 +123,24 @@ class EmbeddedPipeline(DiffusionPipeline):
         shape = (len(prompts), self.transformer.config.channels, height // STRIDE, width // STRIDE)
         latents = randn_tensor(shape, generator, self.transformer.device, self.transformer.dtype)
         self.scheduler.set_timesteps(num_inference_steps, device=self.transformer.device)
-        for step, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
+        begin = 0 if image is None else num_inference_steps - math.ceil(num_inference_steps * strength)
+        timesteps = self.scheduler.timesteps[begin:]
+        if image is not None:
+            if len(image) != len(prompts) or image.shape[-2:] != shape[-2:]:
+                raise UserError(
+                    f"the latents to sample on from are {tuple(image.shape)}; {len(prompts)} of {width} x {height} px "
+                    f"are {len(prompts)} x C x {shape[2]} x {shape[3]}"
+                )
+            self.scheduler.set_begin_index(begin)
+            latents = self.scheduler.scale_noise(image[:, : shape[1]].to(latents), timesteps[:1], latents)
+        for step, time in enumerate(self.progress_bar(timesteps)):
             times = (time / self.scheduler.config.num_train_timesteps).expand(len(text))
             velocity = self.transformer(torch.cat([latents, latents]) if guided else latents, times, text)
             if guided:
                 without, given = velocity.chunk(2)
                 velocity = without + guidance_scale * (given - without)
             latents = self.scheduler.step(velocity, time, latents).prev_sample
-            if step + 1 == num_inference_steps:
+            if step + 1 == len(timesteps):
                 latents = self.complete(latents, generator)
             if callback_on_step_end:
                 offered = {name: latents for name in callback_on_step_end_tensor_inputs if name == "latents"}

@@ -85,6 +85,8 @@ def sample(
 
 def _image_to_image(pipeline: Any, row: Refiner, channels: int) -> Any:
     """The pipeline of `row`, made of the components of `pipeline`."""
+    if row.pipeline is None:
+        return pipeline
     import diffusers  # noqa: PLC0415  takes seconds
 
     made = getattr(diffusers, row.pipeline)(**pipeline.components, **row.settings)

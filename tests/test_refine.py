@@ -125,7 +125,7 @@ def test_where_there_is_such_a_column():
 )
 def test_elsewhere_it_is_refused_with_a_way_out(given):
     with pytest.raises(
-        UserError, match=r"method refine is for prompts and for bases .*: choose embedded, sdxl.* z-image-turbo"
+        UserError, match=r"method refine is for prompts and for bases .*: choose embedded, sdxl"
     ):
         resolve(Request(methods=REFINED, **given))
 

@@ -7,102 +7,37 @@ chain of steps; what was computed before is taken from there. 4) Each result is 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import platform
 import threading
-from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 import lua_demo
 from lua_demo.catalog import cost
-from lua_demo.catalog.compositions import ENCODE, REFINE, RENDER, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Output, Step
+from lua_demo.catalog.compositions import RENDER, SAMPLE
 from lua_demo.catalog.prompts import understand
-from lua_demo.machine.cancel import raise_if_set, stops_on
-from lua_demo.machine.finite import check_finite
+from lua_demo.chains import Chains, Kept, Task
+from lua_demo.machine.cancel import raise_if_set
 from lua_demo.machine.memory import give_back, is_out_of_memory
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
-from lua_demo.machine.timing import Measurement, measure, synchronise
-from lua_demo.models import decoding
-from lua_demo.models.generators import Start, from_photo
+from lua_demo.machine.timing import measure
 from lua_demo.models.loaded import Absent, Models
-from lua_demo.models.upscalers import enlarge
 from lua_demo.paths import WEIGHTS_DIR
 from lua_demo.pictures import images, metrics
-from lua_demo.pictures.latent_check import MANY_OUTSIDE, refuse_foreign, share_outside
+from lua_demo.pictures.latent_check import MANY_OUTSIDE, refuse_foreign
 from lua_demo.request.inputs import Source, beyond, check_shape, no_truth, source_of
 from lua_demo.request.job import Job, resolve, with_rows
-from lua_demo.sampling import Pace, Report, steps_of
 from lua_demo.scenes import render
 from lua_demo.scenes.from_prompt import scene_from
 from lua_demo.schema import BaseLatent, Environment, Progress, Request, Result, Span, Stopped, UserError
 
-KEPT_BASES = 8
 LOCK_POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """The tensor that a step made before anything was enlarged, with its span and the notes on it."""
-
-    x: Tensor
-    span: Span
-    notes: tuple[str, ...]
-
-
-Shelf = dict[tuple[Step, ...], _Kept]
-"""What was computed from one base before anything was enlarged, by the steps that led there."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One running comparison.
-
-    Attributes:
-        size: (width, height) of the base image.
-        small: the photo or rendered scene at that size, H x W x 3 uint8; None where there is none.
-        truth: the same at the target size; None where there is none, or where the photo is too small.
-        latent: the base latent, 1 x C x h x w on the device, where it was given.
-    """
-
-    job: Job
-    size: tuple[int, int]
-    kept: Shelf
-    stop: threading.Event | None
-    small: np.ndarray | None = None
-    truth: np.ndarray | None = None
-    latent: Tensor | None = None
-
-    @property
-    def target(self) -> tuple[int, int]:
-        """(width, height) of the enlarged image."""
-        return self.scaled(self.job.request.scale)
-
-    def scaled(self, factor: int) -> tuple[int, int]:
-        return self.size[0] * factor, self.size[1] * factor
-
-
-@dataclass(frozen=True)
-class _Made:
-    """What a chain of steps made.
-
-    Attributes:
-        x: the last tensor. base: the base latent that it came from, 1 x C x h x w; None where it came from elsewhere.
-        outside: as in `Result`.
-    """
-
-    x: Tensor
-    spans: tuple[Span, ...]
-    base: Tensor | None
-    outside: float | None
-    notes: tuple[str, ...]
 
 
 Events = Generator[Progress | Result, None, None]
@@ -130,9 +65,7 @@ class Engine:
         if weights and not self.weights.is_dir():
             raise UserError(f"weights folder {self.weights} is not there; give one that holds embedded/lua and so on")
         self.models = Models(self.device, self.dtype, self.weights)
-        self._kept: OrderedDict[str, Shelf] = OrderedDict()
-        self._warm: set[tuple] = set()
-        self._pace: dict[str, tuple[tuple[int, int], float]] = {}  # base -> size in px, seconds per step there
+        self.chains = Chains(self.models, self.device, self.dtype)
         # Not an RLock: the generator may be closed on another thread than the one that advanced it.
         self._lock = threading.Lock()
 
@@ -245,7 +178,7 @@ class Engine:
 
     def _task(
         self, job: Job, source: Source, stop: threading.Event | None
-    ) -> Generator[Progress, None, tuple[_Task, tuple[str, ...]]]:
+    ) -> Generator[Progress, None, tuple[Task, tuple[str, ...]]]:
         """What the methods work on, and the notes on its source."""
         request = job.request
         if isinstance(source, tuple):
@@ -254,32 +187,32 @@ class Engine:
             if job.renders:
                 task, said = yield from self._rendered(job, source, stop)
                 return task, (*said, *notes)
-            kept = self._shelf(job, (request.prompt, source, request.seed, request.steps, request.guidance))
-            return _Task(job, source, kept, stop), notes
+            kept = self.chains.shelf(job, (request.prompt, source, request.seed, request.steps, request.guidance))
+            return Task(job, source, kept, stop), notes
         if isinstance(source, BaseLatent):
             vae, name = self.models.vae(job), Path(request.latent).name
             check_shape(source, vae.latent_channels, vae.stride, name)
             refuse_foreign(source, job.base.space, name)
             latent = torch.from_numpy(source.values)[None].to(self.device)
-            kept = self._shelf(job, source.values.shape, source.values.tobytes())
-            return _Task(job, source.size, kept, stop, latent=latent), ()
+            kept = self.chains.shelf(job, source.values.shape, source.values.tobytes())
+            return Task(job, source.size, kept, stop, latent=latent), ()
         small = np.asarray(source.at(1))
         truth = np.asarray(source.at(request.scale)) if source.holds(request.scale) else None
         # The base picture stands for the photo, its crop and its size at once.
-        kept = self._shelf(job, small.shape, small.tobytes())
-        return _Task(job, source.size, kept, stop, small, truth), source.notes
+        kept = self.chains.shelf(job, small.shape, small.tobytes())
+        return Task(job, source.size, kept, stop, small, truth), source.notes
 
     def _rendered(
         self, job: Job, size: tuple[int, int], stop: threading.Event | None
-    ) -> Generator[Progress, None, tuple[_Task, tuple[str, ...]]]:
+    ) -> Generator[Progress, None, tuple[Task, tuple[str, ...]]]:
         """The scene of the prompt at the target size, from where on it is a photo of that size, and notes on it.
 
         The base is that picture shrunk, as a photo is. Rendered at the base size it would not show the same: there is
         one ray per pixel, and what is finer than a pixel is left out and not averaged.
         """
         request, drawn = job.request, scene_from(job.request.prompt, job.request.seed)
-        kept = self._shelf(job, (request.prompt, size, request.seed, request.scale))
-        task = _Task(job, size, kept, stop)
+        kept = self.chains.shelf(job, (request.prompt, size, request.seed, request.scale))
+        task = Task(job, size, kept, stop)
         width, height = task.target
         if (RENDER,) not in kept:
             yield job.progress(next(iter(job.methods)), RENDER.name)
@@ -290,10 +223,9 @@ class Engine:
                 raise UserError(
                     f"out of memory: the scene is rendered at {width} x {height}; choose a smaller size or scale"
                 ) from error
-            cold = (RENDER, task.target) not in self._warm
-            self._warm.add((RENDER, task.target))
+            cold = self.chains.is_first(RENDER, task.target)
             span = Span(RENDER.name, measured.seconds, measured.peak_bytes, cold)
-            kept[RENDER,] = _Kept(torch.from_numpy(picture), span, ())
+            kept[RENDER,] = Kept(torch.from_numpy(picture), span, ())
         truth = kept[RENDER,].x.numpy()
         small = images.Fitted(Image.fromarray(truth), size, (0, 0, width, height)).at(1)
         notes = [f"a rendered scene, no diffusion model: rendered at {width} x {height}, for the base shrunk"]
@@ -302,7 +234,7 @@ class Engine:
             notes.append(f"a scene has one place, ground, sky, time and light; left out: {words}")
         return replace(task, small=np.asarray(small), truth=truth), tuple(notes)
 
-    def _method(self, task: _Task, key: str, notes: tuple[str, ...]) -> Generator[Progress, None, Result]:
+    def _method(self, task: Task, key: str, notes: tuple[str, ...]) -> Generator[Progress, None, Result]:
         row = task.job.methods[key]
         try:
             if row.sampled_large or row.refines:
@@ -314,7 +246,7 @@ class Engine:
             if row.is_truth:
                 spans = [replace(task.kept[row.steps].span, shared=True)] if row.steps else []
                 return Result(key, row.label, task.truth, tuple(spans), notes=notes)
-            made = yield from self._chain(task, key, row.steps)
+            made = yield from self.chains.run(task, key, row.steps)
             remark = self.models.note(task.job, key)
             notes = (*notes, *made.notes, *([remark] if remark else []))
             if made.outside is not None and made.outside > MANY_OUTSIDE:
@@ -336,7 +268,7 @@ class Engine:
         return Result(key, row.label, None, skipped=reason, notes=notes)
 
     def _measure(
-        self, task: _Task, key: str, image: np.ndarray
+        self, task: Task, key: str, image: np.ndarray
     ) -> Generator[Progress, None, tuple[Mapping[str, float | None] | None, tuple[str, ...]]]:
         """Metrics against the truth, and notes on how they were taken; None without a truth."""
         truth = task.truth
@@ -358,7 +290,7 @@ class Engine:
             give_back(self.device)
         return None, ("not measured: out of memory",)
 
-    def _too_much(self, task: _Task, key: str) -> Generator[Progress, None, str | None]:
+    def _too_much(self, task: Task, key: str) -> Generator[Progress, None, str | None]:
         """Why a column that samples at the target size is left out: it does not fit or, judged by the pace of the base
         size, takes long.
         """
@@ -369,9 +301,9 @@ class Engine:
         base = self.models.base(request.base)
         if base and not base.plans(target):
             return f"{base.refusal(target)}; choose a smaller size or scale, {force}"
-        if request.base not in self._pace:
-            yield from self._chain(task, key, (SAMPLE,))
-        size, pace = self._pace[request.base]
+        if request.base not in self.chains.pace:
+            yield from self.chains.run(task, key, (SAMPLE,))
+        size, pace = self.chains.pace[request.base]
         steps = job.refine_steps if job.methods[key].refines else request.steps
         seconds = cost.native_seconds(job.base, steps, size, target, pace)
         if seconds <= cost.LONGEST_SECONDS:
@@ -380,162 +312,6 @@ class Engine:
             f"it would take about {cost.duration(seconds)}: {steps} steps at {target[0]} x {target[1]}, judged "
             f"by {pace:.2g} s for one at {size[0]} x {size[1]}; choose a smaller size or scale or fewer steps, {force}"
         )
-
-    def _chain(self, task: _Task, key: str, steps: tuple[Step, ...]) -> Generator[Progress, None, _Made]:
-        """Run steps, or take what is kept."""
-        job, kit = task.job, self._kit(task, key)
-        x: Tensor | None = None
-        base: Tensor | None = None
-        spans: list[Span] = []
-        notes: list[str] = []
-        factor, outside = 1, None
-        for index, step in enumerate(steps):
-            chain = steps[: index + 1]
-            factor = job.request.scale if step.enlarges else factor
-            if step is ENCODE and task.latent is not None:
-                x = base = task.latent  # the latent was given: no method is charged for it
-                continue
-            if kept := task.kept.get(chain):
-                x, span, said = kept.x, replace(kept.span, shared=True), kept.notes
-            else:
-                source = x
-                if step in (SAMPLE, SAMPLE_LARGE, REFINE):
-                    output, measured = yield from self._sample(task, key, step, kit, source, factor)
-                else:
-                    yield job.progress(key, step.name)
-                    output, measured = self._execute_with_room(step, kit, source, factor, task.stop)
-                x, said = output
-                work = job.request.base, job.decoder, step, key if step is UPSCALE else None, task.size, factor
-                span = Span(step.name, measured.seconds, measured.peak_bytes, cold=work not in self._warm)
-                self._warm.add(work)
-                if step is UPSCALE and source is base:
-                    outside = share_outside(x, job.base.space)
-                if factor == 1:
-                    task.kept[chain] = _Kept(x, span, said)
-            if step in (ENCODE, SAMPLE):
-                base = x
-            spans.append(span)
-            notes += said
-        assert x is not None  # a chain has steps
-        return _Made(x, tuple(spans), base, outside, tuple(dict.fromkeys(notes)))
-
-    def _kit(self, task: _Task, key: str) -> Kit:
-        """The three operations of one method; sampling, which reports its steps, is bound in `_sample`."""
-        vae, upscaler = self.models.vae(task.job), self.models.upscaler(task.job, key)
-
-        def generate(factor: int, _: Tensor | None) -> Output:
-            photo = task.small if factor == 1 else task.truth
-            assert photo is not None  # methods that need the truth are left out without it
-            return Output(from_photo(vae, images.to_tensor(photo).to(self.device)))
-
-        def upscale(x: Tensor, factor: int) -> Output:
-            assert upscaler is not None  # only methods with an upscaler have this step
-            return enlarge(upscaler, x, factor)
-
-        return Kit(
-            generate=generate,
-            upscale=upscale,
-            decode=lambda latent: decoding.decode(vae, latent),
-            size=task.size,
-        )
-
-    def _sample(
-        self, task: _Task, key: str, step: Step, kit: Kit, start: Tensor | None, factor: int
-    ) -> Generator[Progress, None, tuple[Output, Measurement]]:
-        """As `_execute`, step by step on a thread; after an out-of-memory with the next plan that asks less."""
-        job, request, size = task.job, task.job.request, task.scaled(factor)
-        base, notes = self.models.base(request.base), []
-        while True:
-            if base:
-                if base.plan is None:  # it had to give back other models' memory
-                    yield job.progress(key, "load")
-                base.place(size)
-            yield job.progress(key, step.name, 0, job.steps_of(step))
-            try:
-                output, measured, pace = yield from self._sample_once(task, key, step, kit, start, factor)
-                break
-            except (MemoryError, RuntimeError) as error:
-                if not (base and is_out_of_memory(error)):
-                    raise
-                message, plan = str(error), base.plan_label
-            # Out of the handler: the traceback held tensors.
-            yield job.progress(key, "load")
-            if not base.step_down(size):
-                raise torch.OutOfMemoryError(message)
-            notes.append(f"out of memory with this: {plan}; sampled again with less")
-        if base:
-            notes.append(f"{base.row.label}: {base.plan_label}")
-        if step is REFINE:
-            notes.append(
-                f"the last {job.steps_of(step)} of {request.steps} steps ran again at {size[0]} x {size[1]}, from the "
-                "enlarged latent with noise: texture, letters and small objects may be invented"
-            )
-        self._pace[request.base] = size, pace
-        return Output(output.x, (*notes, *output.notes)), measured
-
-    def _sample_once(
-        self, task: _Task, key: str, step: Step, kit: Kit, start: Tensor | None, factor: int
-    ) -> Generator[Progress, None, tuple[Output, Measurement, float]]:
-        """What the sampler made, how long it took, and seconds per step."""
-        job, request, sampler = task.job, task.job.request, self.models.sampler(task.job)
-        asked = request.prompt, task.scaled(factor), request.steps, request.guidance, request.seed
-        count = job.steps_of(step)
-
-        def work(report: Report, closed: threading.Event) -> tuple[Output, Measurement, float]:
-            pace = Pace(report, partial(synchronise, self.device))
-
-            def generate(factor: int, x: Tensor | None) -> Output:
-                return Output(sampler(*asked, pace, None if x is None else Start(x, count)))
-
-            sampling = replace(kit, generate=generate)
-            output, measured = self._execute(step, sampling, start, factor, task.stop, closed)
-            return output, measured, pace.seconds_per_step(measured.seconds)
-
-        steps = steps_of(work)
-        with contextlib.closing(steps):
-            try:
-                while True:
-                    yield job.progress(key, step.name, next(steps), count)
-            except StopIteration as end:
-                return end.value
-
-    def _execute_with_room(
-        self, step: Step, kit: Kit, x: Tensor | None, factor: int, stop: threading.Event | None
-    ) -> tuple[Output, Measurement]:
-        """As `_execute`; where memory runs out, once more without the base model on the device."""
-        try:
-            return self._execute(step, kit, x, factor, stop)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            message = str(error)
-        if not self.models.make_room():
-            raise torch.OutOfMemoryError(message)
-        output, measured = self._execute(step, kit, x, factor, stop)
-        note = "out of memory: the base model gave back its own, and this was run again"
-        return Output(output.x, (note, *output.notes)), measured
-
-    # Decorated, no with block around a yield: the flag belongs to the thread, and each next() may run on another one.
-    @torch.inference_mode()
-    def _execute(
-        self, step: Step, kit: Kit, x: Tensor | None, factor: int, *stops: threading.Event | None
-    ) -> tuple[Output, Measurement]:
-        narrow = self.dtype != torch.float32
-        autocast = torch.autocast(self.device.type, self.dtype) if narrow else contextlib.nullcontext()
-        with stops_on(*stops), autocast, measure(self.device) as measured:
-            made, notes = step.run(kit, x, factor)
-            made = check_finite(made.float(), f"the stage {step.name}")
-        return Output(made, notes), measured
-
-    def _shelf(self, job: Job, parameters: tuple, data: bytes = b"") -> Shelf:
-        """What is kept of this base, for this base model and decoder; the oldest of `KEPT_BASES` gives way."""
-        models = job.request.base, job.decoder
-        key = hashlib.sha256(repr((models, parameters)).encode() + data).hexdigest()
-        kept = self._kept.setdefault(key, {})
-        self._kept.move_to_end(key)
-        while len(self._kept) > KEPT_BASES:
-            self._kept.popitem(last=False)
-        return kept
 
 
 @contextlib.contextmanager

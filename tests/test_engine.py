@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from lua_demo.catalog.methods import METHODS, methods_of
 from lua_demo.catalog.spaces import SPACES
-from lua_demo.engine import KEPT_BASES, Engine
+from lua_demo.chains import KEPT_BASES
+from lua_demo.engine import Engine
 from lua_demo.models.loaders import LOADERS
 from lua_demo.models.weights import load_autoencoder, load_cnn, load_lua, load_swinir
 from lua_demo.pictures import images

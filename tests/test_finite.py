@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,7 +12,7 @@ from test_latent_check import drawn
 from lua_demo.commands.main import main
 from lua_demo.machine.finite import check_finite
 from lua_demo.pictures.latents import load_latent, save_latent
-from lua_demo.schema import BaseLatent, UserError
+from lua_demo.schema import BaseLatent, Request, Result, UserError
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -56,16 +58,13 @@ def test_upscale_writes_no_such_file(source, toy_weights, tmp_path, capsys):
 
 @pytest.mark.parametrize(("network", "stage"), [("lua", "upscale"), ("autoencoder", "encode"), ("swinir", "upscale")])
 def test_a_comparison_names_the_stage(network, stage, engine, photo):
-    from lua_demo.schema import Request, Result
-
     request = Request(str(photo(150, 110)), 2, 64, ("bicubic", "base", "lua", "swinir"))
-    list(engine.compare(request))  # loads the networks
+    list(engine.compare(replace(request, image=str(photo(110, 150)))))  # loads the networks
     assert len(engine.models.networks) >= 3
     for name, found in engine.models.networks.items():
         if network in name:
             for parameter in getattr(found, "network", found).parameters():
                 torch.nn.init.constant_(parameter, 3e38)
-    engine._kept.clear()
     results = []
     with pytest.raises(UserError, match=f"the stage {stage} gave values that are no numbers"):
         results += [event for event in engine.compare(request) if isinstance(event, Result)]

@@ -26,6 +26,7 @@ ROOMS = (
     "train",
     "report",  # results as records, claims, HTML
     "sampling",  # on a thread, step by step
+    "chains",  # runs the steps that make a picture
     "engine",  # runs a comparison
     "runs",  # comparisons that are kept
     "bench",

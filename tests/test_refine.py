@@ -124,9 +124,7 @@ def test_where_there_is_such_a_column():
     ids=["no such pipeline", "rendered", "a photo"],
 )
 def test_elsewhere_it_is_refused_with_a_way_out(given):
-    with pytest.raises(
-        UserError, match=r"method refine is for prompts and for bases .*: choose embedded, sdxl"
-    ):
+    with pytest.raises(UserError, match=r"method refine is for prompts and for bases .*: choose embedded, sdxl"):
         resolve(Request(methods=REFINED, **given))
 
 

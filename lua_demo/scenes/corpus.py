@@ -76,10 +76,10 @@ def write_prompts(path: Path, seed: int, size: int = 400) -> None:
 
 def _write_together(path: Path, wanted: Sequence[Scene], across: int, size: int) -> None:
     """Thumbnails are rendered at twice their size."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # before minutes of rendering, where it cannot be made
     sheet = Image.new("RGB", (across * size, -(-len(wanted) // across) * size))
     for k, scene in enumerate(wanted):
         sheet.paste(Image.fromarray(render(scene, 2 * size)).reduce(2), (k % across * size, k // across * size))
-    path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, quality=90, optimize=True)
 
 

@@ -108,7 +108,7 @@ def test_lua_beats_the_baselines_on_kodak(tmp_path):
     assert 0.6 < result.mean(2, "lua", "sharpness") < 1.1
     assert psnr[2, "lua"] >= psnr[2, "bicubic"] + 8
     assert result.mean(2, "lua", "ms_ssim") > result.mean(2, "base", "ms_ssim")
-    assert psnr[4, "lua"] >= psnr[4, "base"] + 0.9
+    assert psnr[4, "lua"] >= psnr[4, "base"] + 0.8
     assert all(result.mean(scale, "lua", "grid") < 1.1 for scale in (2, 4))
 
 

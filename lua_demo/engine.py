@@ -11,6 +11,7 @@ import platform
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,7 @@ class Engine:
             Stopped: `stop` was set; the memory of the interrupted stage is given back.
         """
         job = request if isinstance(request, Job) else resolve(request)
+        raise_if_set(stop)
         with _room_for_the_source(job):
             source = source_of(job)
         return self._one_at_a_time(job, source, stop)
@@ -139,6 +141,7 @@ class Engine:
                 yield Result(key, row.label, None, skipped=reason, notes=notes)
             else:
                 yield (yield from self._method(task, key, notes))
+            raise_if_set(stop)
             notes = ()
 
     def _load(
@@ -283,8 +286,11 @@ class Engine:
                     size = truth.shape[1], truth.shape[0]
                     shown = images.enlarge(image, size)
                     notes = (f"measured after bicubic enlargement to {size[0]} x {size[1]} pixels",)
-                return metrics.against(shown, truth, self.device if device == "cuda" else "cpu"), notes
-            except (MemoryError, RuntimeError) as error:
+                check = partial(raise_if_set, task.stop)
+                return metrics.against(shown, truth, self.device if device == "cuda" else "cpu", check), notes
+            except Stopped:  # the picture is whole
+                return None, ("not measured: stopped",)
+            except (MemoryError, RuntimeError, OSError, ImportError) as error:
                 if not is_out_of_memory(error):
                     raise
             give_back(self.device)

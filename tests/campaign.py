@@ -225,7 +225,8 @@ def edited(rng: Rng, value: Any) -> Any:
             if isinstance(node[key], (dict, list)):
                 walk(node[key])
 
-    walk(value)
+    if isinstance(value, (dict, list)):
+        walk(value)
     parent, key = places[int(rng.integers(len(places)))]
     replacement = json_of(odd(rng))
     if parent is None:

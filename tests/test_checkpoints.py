@@ -105,6 +105,7 @@ def test_sparse_weights_are_refused(tmp_path):
         {"embed_dim": -8},
         {"embed_dim": 10**12},
         {"embed_dim": 1e300},
+        {"embed_dim": 10**400},
         {"embed_dim": [8]},
         {"num_heads": [0]},
         {"num_heads": []},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import http.client
 import json
 import secrets
@@ -10,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import gettempdir
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,8 +23,9 @@ from PIL import Image
 
 from lua_demo.paths import ASSETS
 from lua_demo.runs.store import Store
-from lua_demo.ui.gate import host_name, is_loopback
-from lua_demo.ui.limits import LIMITS, setting
+from lua_demo.ui.gate import UploadGuard, host_name, is_loopback
+from lua_demo.ui.limits import LIMITS, Limits, setting
+from lua_demo.ui.visitors import API
 
 JSON = {"Content-Type": "application/json"}
 
@@ -145,8 +149,13 @@ def a_large_upload(url: str, client: Client, photo: Path) -> str:
 
 
 def a_full_cache(url: str, client: Client, photo: Path) -> str:
+    image = handle_file(photo)
     assert upload(url, 1, 60_000)[0] == 200
-    return upload(url, 1)[1]
+    run = Store(photo.parent / "none").pinned_names()[0]
+    exported = refused(lambda: client.predict(run=run, name="results.json", api_name="/export"))
+    uploaded = upload(url, 1)[1]
+    assert exported == uploaded and image
+    return uploaded
 
 
 def a_large_base(url: str, client: Client, photo: Path) -> str:
@@ -201,6 +210,31 @@ def test_the_page_takes_what_is_within_a_limit_and_refuses_more(name, toy_weight
         client = Client(url, verbose=False, download_files=False)
         said = go_beyond(url, client, photo(160, 120))
     assert f"at most {float(value):g} {LIMITS[name].what}" in said and setting(name) in said
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_upload_that_cannot_be_written_is_refused_in_one_line(begun):
+    sent = []
+
+    async def full(scope, receive, send):
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret/place")
+
+    async def send(message):
+        sent.append(message)
+
+    page = SimpleNamespace(limits=Limits(lambda: False))
+    scope = {"type": "http", "method": "POST", "path": f"{API}upload", "headers": [], "app": page}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lua_demo.ui.gate.limits_of", lambda scope: page.limits)
+        call = UploadGuard(full)(scope, None, send)
+        if begun:
+            with pytest.raises(OSError):
+                asyncio.run(call)
+            return
+        asyncio.run(call)
+    assert sent[0]["status"] == 507 and b"No space left" in sent[1]["body"] and b"secret" not in sent[1]["body"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import io
+import shutil
 import threading
 from pathlib import Path
 
@@ -67,6 +68,17 @@ def test_a_store_that_is_full_costs_no_picture(engine, shelf, photo, monkeypatch
         picture = Image.open(io.BytesIO(base64.b64decode(pane.file.removeprefix(BY_DATA))))
         assert np.array_equal(np.asarray(picture), expected[pane.key])
     assert when == "from the start" or list(shelf.folder.iterdir()) == [], "no draft is left"
+
+
+def test_a_store_that_is_deleted_meanwhile_costs_no_picture(engine, shelf, photo):
+    def delete(count):
+        if count == 1:
+            shutil.rmtree(shelf.folder)
+
+    status, view, _, share = last(engine, shelf, photo(160, 120), delete)
+    assert status.state == "done" and "Left out" not in status.text and share is None
+    assert "not kept, so there is no link" in status.text and str(shelf.folder) not in status.text
+    assert [pane.file.startswith(BY_DATA) for pane in view.panes] == [True] * 3
 
 
 def test_a_source_that_goes_meanwhile_costs_nothing(engine, shelf, photo):

@@ -95,6 +95,30 @@ def test_too_small_for_a_metric_is_none():
     assert metrics.against(flat(0, 1), flat(0, 1))["colour_shift"] == 0
 
 
+def test_flip_by_strips_is_that_of_the_whole(monkeypatch):
+    from flip_evaluator import evaluate
+
+    rng = np.random.default_rng(0)
+    one, other = (rng.integers(0, 256, (61, 83, 3), dtype=np.uint8) for _ in range(2))
+    whole = evaluate(other.astype(np.float32) / 255, one.astype(np.float32) / 255, "LDR", applyMagma=False)[1]
+    strips = []
+    for pixels in (1, 83, 17 * 83, 10**6):
+        monkeypatch.setattr(metrics, "FLIP_PIXELS", pixels)
+        assert metrics.flip(one, other, lambda: strips.append(0)) == pytest.approx(float(whole), abs=1e-6), pixels
+    assert len(strips) == 61 + 61 + 4 + 1
+
+
+def test_what_is_measured_can_be_stopped_in_every_metric(monkeypatch):
+    calls = []
+    image = picture(192, 180)
+    metrics.against(image, image, check=lambda: calls.append(0))
+    assert len(calls) > 50, "PSNR alone has two"
+    for stop in (1, len(calls) // 2, len(calls)):
+        left = list(range(stop - 1))
+        with pytest.raises(IndexError, match="pop from empty list"):
+            metrics.against(image, image, check=left.pop)
+
+
 def test_flip_of_black_and_white_is_all_there_can_be():
     assert metrics.flip(flat(255), flat(0)) == pytest.approx(1, abs=0.05)
     assert metrics.flip(flat(255, 1), flat(255, 1)) == 0

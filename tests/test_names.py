@@ -203,6 +203,18 @@ def test_batch_and_recreate_do_not_write_over_their_sources(command, tmp_path):
     assert code == 1 and "would be overwritten" in told and source.read_bytes() == before
 
 
+def test_a_list_is_not_overwritten_by_the_table_nor_a_latent_by_its_map(command, tmp_path):
+    listed = tmp_path / "out" / "batch.csv"
+    listed.parent.mkdir()
+    listed.write_text(f"{write(tmp_path / 'a.png')}\n")
+    code, told = command("batch", listed)
+    assert code == 2 and "would be overwritten" in told and listed.read_text().endswith("a.png\n")
+    assert command("compare", "--image", tmp_path / "a.png")[0] == 0
+    latent, made = tmp_path / "out" / "latent.safetensors", tmp_path / "x.safetensors"
+    code, told = command("upscale", latent, made, "--map", tmp_path / "out" / ".." / made.name)
+    assert code == 2 and "at once" in told and not made.exists()
+
+
 def test_a_sheet_has_photos_of_one_stem(toy_weights, tmp_path):
     from lua_demo.commands.sheet import sheets
     from lua_demo.engine import Engine
@@ -227,6 +239,14 @@ def test_pipes_and_devices_are_refused(command, tmp_path):
     (tmp_path / "list.txt").write_text(f"{tmp_path / 'pipe.png'}\n/dev/zero\n")
     code, told = command("batch", tmp_path / "list.txt")
     assert code == 1 and told.count("no regular file") == 2
+    (tmp_path / "made").mkdir()
+    os.mkfifo(tmp_path / "made" / "results.json")
+    assert main(["export", str(tmp_path / "made"), "--html"]) == 2
+    item = tmp_path / "out" / "a_x2"
+    item.mkdir(parents=True)
+    os.mkfifo(item / "results.json")
+    (tmp_path / "list.txt").write_text(str(write(tmp_path / "a.png")))
+    assert command("batch", tmp_path / "list.txt")[0] == 0 and (item / "results.json").is_file()
 
 
 def test_a_list_of_odd_paths_fails_line_by_line(command, tmp_path):

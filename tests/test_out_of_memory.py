@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from conftest import network_of
+from safetensors import SafetensorError
 
 from lua_demo.engine import Engine
+from lua_demo.machine.memory import is_out_of_memory
 from lua_demo.models import tiles
 from lua_demo.pictures import metrics
+from lua_demo.pictures.files import read_regular
 from lua_demo.request import inputs
 from lua_demo.schema import Request, Result, UserError
 
@@ -27,6 +32,30 @@ def raising(error: Exception):
         raise error
 
     return fail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while deserializing header: Cannot allocate memory (os error 12)"),
+        RuntimeError("Invalid buffer size: 24.00 GB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        ImportError("libx.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=str,
+)
+def test_further_words_for_it(error):
+    assert is_out_of_memory(error) and not is_out_of_memory(type(error)("another"))
+
+
+def test_a_small_file_takes_little_memory_to_read(photo):
+    path = photo(64, 48)
+    tracemalloc.start()
+    read_regular(path, "a photo")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**20
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -56,7 +85,9 @@ def test_decoding_and_encoding(engine, photo, text):
     assert results(engine, photo(128, 72))["lua"].image is not None
 
 
-@pytest.mark.parametrize("error", [RuntimeError(TEXTS[0]), MemoryError()], ids=str)
+@pytest.mark.parametrize(
+    "error", [RuntimeError(TEXTS[0]), MemoryError(), ImportError("failed to map segment")], ids=str
+)
 def test_metrics_cost_no_picture(engine, photo, monkeypatch, error):
     expected = results(engine, photo(160, 120))
     monkeypatch.setattr(metrics, "against", raising(error))

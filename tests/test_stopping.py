@@ -28,12 +28,12 @@ from lua_demo.request.job import resolve
 from lua_demo.runs import batch
 from lua_demo.runs import recreate as recreate_module
 from lua_demo.runs.store import Store
-from lua_demo.schema import Request
+from lua_demo.schema import Progress, Request, Stopped
 from lua_demo.ui import api as api_module
 from lua_demo.ui import visitors as visitors_module
 from lua_demo.ui.handlers import Handlers
 
-SECONDS = 10.0
+SECONDS = 5.0
 """That the stage may go on; it takes more than a minute if nobody stops it."""
 
 
@@ -67,6 +67,20 @@ def free(engine: Engine, seconds: float = SECONDS) -> bool:
     if taken:
         engine._lock.release()
     return taken
+
+
+def test_measuring_is_stopped_and_what_it_measured_is_kept(engine, photo):
+    """16 megapixels are measured for half a minute."""
+    stop, came = threading.Event(), []
+    since = 0.0
+    with pytest.raises(Stopped):
+        for event in engine.compare(Request(str(photo(4096, 4096)), 4, 1024, ("base",)), stop):
+            if isinstance(event, Progress) and event.stage == "measure":
+                threading.Timer(1.0, stop.set).start()
+                since = time.monotonic() + 1.0
+            came.append(event)
+    assert 0 < time.monotonic() - since < SECONDS
+    assert came[-1].image is not None and came[-1].metrics is None and "not measured: stopped" in came[-1].notes
 
 
 @pytest.mark.parametrize("endpoint", ["/compare", "/upscale"])

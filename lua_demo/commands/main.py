@@ -150,6 +150,7 @@ def run_compare(args: argparse.Namespace) -> int:
     job = resolve(unchecked({"prompt": args.prompt, **plain, **_models(args)}, args.image, args.latent))
     request = job.request
     engine = Engine(args.device, args.dtype, args.weights)
+    source = records.describe_source(request)
     results: list[Result] = []
     with contextlib.closing(engine.compare(job)) as events:
         if args.out:
@@ -164,7 +165,7 @@ def run_compare(args: argparse.Namespace) -> int:
             else:
                 results.append(event)
                 environment = engine.environment(job)
-                document = records.to_json(request, results, environment)
+                document = records.to_json(request, results, environment, source)
                 if args.out:
                     write_result(args.out, event, document)
     folders = [args.out] if args.out else []
@@ -191,6 +192,7 @@ def _pin(name: str, results: Sequence[Result], document: dict[str, Any], request
 def run_batch(args: argparse.Namespace) -> int:
     """0 when all items are there, 1 when any failed."""
     sources = batch.read_sources(args.source, args.out, args.prompts)
+    refuse_to_overwrite([args.out / batch.TABLE], args.source)
     settings = {"size": args.size, "methods": columns.methods_of(args), **_models(args)}
     items = batch.items(sources, settings, args.scales, args.seeds)
     devices = join(args.device)

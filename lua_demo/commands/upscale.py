@@ -49,6 +49,8 @@ def main(argv: list[str]) -> int:
     refuse_foreign(latent, space, name)
     check_size(latent, name)
     refuse_to_overwrite([path for path in (args.out, args.map) if path], args.source)
+    if args.map and args.map.resolve() == args.out.resolve():
+        raise UserError(f"{args.map} would be the latent and its map at once; give --map another name")
     found = find_lua(space, args.weights or WEIGHTS_DIR)
     values = upscaled(latent, args.scale, found.network, args.device, args.dtype)
     check_finite(values, f"LUA x{args.scale}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from safetensors import SafetensorError
 
 from lua_demo.catalog.bases import Base
 
@@ -27,7 +28,8 @@ STREAMED_GIB = 1.0
 
 OUT_OF_MEMORY = re.compile(
     r"out of memory|can(no|')t allocate memory|not enough memory|(unable|failed) to allocate|bad.alloc(ation)?"
-    r"|could not create a (primitive|memory object)|STATUS_ALLOC_FAILED|OUT_OF_(DEVICE|HOST)_MEMORY",
+    r"|could not create a (primitive|memory object)|STATUS_ALLOC_FAILED|OUT_OF_(DEVICE|HOST)_MEMORY"
+    r"|invalid buffer size|CUBLAS_STATUS_NOT_INITIALIZED|can.t start new thread|failed to map segment",
     re.IGNORECASE,
 )
 """Matches the message of every out-of-memory error, whichever library raises it."""
@@ -194,7 +196,9 @@ def is_out_of_memory(error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             return True
         # Not of a UserError: its text may quote a file name. What it was raised from may still say so.
-        if isinstance(error, (RuntimeError, OSError)) and OUT_OF_MEMORY.search(str(error)):
+        # An ImportError, where a library is first needed and cannot be mapped.
+        known = (RuntimeError, OSError, ImportError, SafetensorError)
+        if isinstance(error, known) and OUT_OF_MEMORY.search(str(error)):
             return True
         error = error.__cause__
     return False

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from reprlib import repr as brief
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ def refuse_odd_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor], 
         for number in numbers:
             if isinstance(number, (int, float)) and not -largest - 1 <= number <= largest + 1:
                 raise UserError(
-                    f"{file} is damaged: {key} is {number:.3g}, beyond what its weights hold; get both again"
+                    f"{file} is damaged: {key} is {brief(number)}, beyond what its weights hold; get both again"
                 )
         if key in ("depths", "encoder_blocks", "decoder_blocks") and len(tensors) < sum(
             number for number in numbers if isinstance(number, int)

@@ -34,7 +34,7 @@ def read_regular(path: str | Path, wanted: str, limit: int = MAX_BYTES) -> bytes
                 raise UserError(
                     f"{shortened(path)} has {found.st_size >> 20} MiB; the limit for {wanted} is {limit >> 20} MiB"
                 )
-            return file.read(limit + 1)
+            return file.read(min(found.st_size, limit) + 1)  # room for all of it is reserved at once
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise

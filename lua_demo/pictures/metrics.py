@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from lua_demo.pictures.images import to_tensor
 
 PSNR_OF_IDENTICAL = 100.0
+FLIP_PIXELS, FLIP_REACH = 1 << 18, 12
+"""Pixels of a strip for FLIP; rows that its filters reach, at least (10)."""
 MIN_SIDE = {"ssim": 11, "ms_ssim": 176, "vif": 41, "lpips": 32}
 LOW_PASS = 16
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
@@ -29,11 +32,29 @@ def prepare() -> None:
     import torchmetrics.functional.image  # noqa: F401, PLC0415
 
 
-def against(image: np.ndarray, truth: np.ndarray, device: torch.device | str = "cpu") -> dict[str, float | None]:
+class _Checked(TorchFunctionMode):
+    """Within the block `check` is called before every operation of torch on this thread."""
+
+    def __init__(self, check: Callable[[], None]):
+        super().__init__()
+        self.check = check
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.check()
+        return func(*args, **(kwargs or {}))
+
+
+def against(
+    image: np.ndarray,
+    truth: np.ndarray,
+    device: torch.device | str = "cpu",
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, float | None]:
     """`psnr` (dB), `ssim`, `ms_ssim`, `flip` and `colour_shift` (dE2000) of `image` against `truth`; and `lpips`, where
     `no_lpips` gives no reason against it.
 
-    SSIM and MS-SSIM are torchmetrics' with its standard Gaussian window. None where a side is too short.
+    SSIM and MS-SSIM are torchmetrics' with its standard Gaussian window. None where a side is too short. `check` is
+    called every few tenths of a second of work; it may raise to stop it.
     """
     from torchmetrics.functional.image import (  # noqa: PLC0415
         multiscale_structural_similarity_index_measure as ms_ssim,
@@ -42,15 +63,16 @@ def against(image: np.ndarray, truth: np.ndarray, device: torch.device | str = "
         structural_similarity_index_measure as ssim,
     )
 
-    x, y = _pair(image, truth, device)
-    return {
-        "psnr": psnr(image, truth),
-        "ssim": _number(ssim(x, y, data_range=1.0)) if _fits("ssim", truth) else None,
-        "ms_ssim": _number(ms_ssim(x, y, data_range=1.0)) if _fits("ms_ssim", truth) else None,
-        "flip": flip(image, truth),
-        **({} if no_lpips() else {"lpips": lpips(x, y) if _fits("lpips", truth) else None}),
-        "colour_shift": colour_shift(image, truth),
-    }
+    with _Checked(check):
+        x, y = _pair(image, truth, device)
+        return {
+            "psnr": psnr(image, truth),
+            "ssim": _number(ssim(x, y, data_range=1.0)) if _fits("ssim", truth) else None,
+            "ms_ssim": _number(ms_ssim(x, y, data_range=1.0)) if _fits("ms_ssim", truth) else None,
+            "flip": flip(image, truth, check),
+            **({} if no_lpips() else {"lpips": lpips(x, y) if _fits("lpips", truth) else None}),
+            "colour_shift": colour_shift(image, truth),
+        }
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
@@ -59,15 +81,24 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
     return min(PSNR_OF_IDENTICAL, float(10 * np.log10(255**2 / error))) if error else PSNR_OF_IDENTICAL
 
 
-def flip(image: np.ndarray, truth: np.ndarray) -> float:
+def flip(image: np.ndarray, truth: np.ndarray, check: Callable[[], None] = lambda: None) -> float:
     """Mean LDR-FLIP error (doi.org/10.1145/3406183), 0 to 1, by its authors' flip-evaluator.
 
-    Seen at 67 pixels per degree, its default: 0.7 m from a display of 3840 px on 0.7 m.
+    Seen at 67 pixels per degree, its default: 0.7 m from a display of 3840 px on 0.7 m. Strip by strip, with the rows
+    that its filters reach beside each: of a large picture it takes a minute and gigabytes at once. `check` is called
+    before each strip.
     """
     from flip_evaluator import evaluate  # noqa: PLC0415
 
-    pair = (np.ascontiguousarray(picture, np.float32) / 255 for picture in (truth, image))
-    return float(evaluate(*pair, "LDR", applyMagma=False)[1])
+    height, width = truth.shape[:2]
+    rows, total = max(1, FLIP_PIXELS // width), 0.0
+    for top in range(0, height, rows):
+        check()
+        start, stop = max(0, top - FLIP_REACH), min(height, top + rows + FLIP_REACH)
+        strips = (np.ascontiguousarray(picture[start:stop], np.float32) / 255 for picture in (truth, image))
+        errors = evaluate(*strips, "LDR", applyMagma=False)[0]
+        total += float(errors[top - start : top - start + rows].sum(dtype=np.float64))
+    return total / (height * width)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ class Keeping:
         self.store, self.missing = store, ""
         self.run: Run | None = None
         self._draft: Path | None = None
+        self._written: list[Path] = []
 
     def __enter__(self) -> Keeping:
         try:
@@ -44,13 +46,17 @@ class Keeping:
         if self._draft is None:
             return None
         try:
-            return write_display(self._draft, result, source)
+            path = write_display(self._draft, result, source)
+            self._written += [path] if path else []
+            return path
         except OSError as error:
             self._give_up(str(self.store.not_kept(error)))
             return None
 
     def finish(self, document: Document, source: str) -> Run | None:
-        """As `Store.finish`; None where it is not kept."""
+        """As `Store.finish`; None where it is not kept, or a picture that was written is gone."""
+        if self._draft is not None and not all(path.is_file() for path in self._written):
+            self._give_up(str(self.store.not_kept(FileNotFoundError(errno.ENOENT, "its folder was deleted"))))
         if self._draft is not None:
             try:
                 self.run = self.store.finish(self._draft, document, source)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lua_demo.paths import EXAMPLES
+from lua_demo.pictures.files import read_regular
 from lua_demo.report.records import is_guest
 from lua_demo.request.settings import FIELDS
 from lua_demo.schema import Span
@@ -68,7 +69,7 @@ def read_run(folder: Path, name: str = "run.json", run_id: str = "") -> Run | No
     if folder.is_symlink() or path.is_symlink():
         return None
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_regular(path, "a run").decode("utf-8"))
         json.dumps(
             document, ensure_ascii=False, allow_nan=False
         ).encode()  # a browser reads neither NaN nor a lone surrogate

@@ -43,7 +43,7 @@ from lua_demo.ui.handlers import Handlers
 from lua_demo.ui.inputs import uploaded
 from lua_demo.ui.models import states
 from lua_demo.ui.sessions import refusal
-from lua_demo.ui.share import Share, download_name
+from lua_demo.ui.share import Share, download_name, not_written
 from lua_demo.ui.viewer import View
 
 DEFAULT_METHODS = list(Request.methods)
@@ -174,6 +174,7 @@ class Api:
         """
         with self.handlers.running(session) as run:
             try:
+                self.handlers.sharing.limits.check_room()
                 job = _job(
                     image, latent, prompt=prompt, scale=scale, methods=(method,), size=size, seed=seed, steps=steps,
                     guidance=guidance, aspect=aspect, base=base, decoder=decoder, force_native=force_native,
@@ -200,8 +201,7 @@ class Api:
             save_png(result.image, path, records.png_metadata(document, method))
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            reason = error.strerror or type(error).__name__
-            raise UserError(f"the picture could not be written ({reason}); try again later") from error
+            raise not_written(error) from error
         file = FileData(path=str(path), orig_name=path.name).model_dump()
         return {"state": "done", "method": method, "file": file, "results": document}
 

@@ -74,6 +74,7 @@ class Batches(Sessions):
                         f"{len(items)} comparisons are more than the {MAX_ITEMS} that the page takes at once; leave "
                         "some out, or run python3 -m lua_demo batch"
                     )
+                self.limits.check_room()
                 self.limits.spend("batches", visitor_of(session), len(items))
                 yield from self.show(items, run.stop)
             except UserError as error:

@@ -7,12 +7,10 @@ import os
 from collections.abc import Mapping
 from email.message import Message as Header
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.exceptions import InvalidPathError
-from gradio.utils import get_upload_folder
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
@@ -66,14 +64,28 @@ class UploadGuard:
         headers = Headers(scope=scope)
         visitor = address_of(headers, (scope.get("client") or ("",))[0])
         try:
-            if limits.of("cache_gb") * 1e9 < folder_bytes(Path(get_upload_folder())):
-                raise UserError(LIMITS["cache_gb"].refusal("cache_gb", limits.of("cache_gb")))
+            limits.check_room()
             limits.check("upload_mb", int(headers.get("content-length") or 0) / 1e6)
             limits.spend("uploads", visitor, 0)
         except (UserError, ValueError) as error:
             await PlainTextResponse(str(error), 413)(scope, receive, send)
             return
-        await self.app(scope, _counted(receive, _boundary(headers), limits, visitor), send)
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, _counted(receive, _boundary(headers), limits, visitor), sent)
+        except OSError as error:
+            log.warning("an upload could not be written: %s", error.strerror)
+            if begun:
+                raise
+            await PlainTextResponse(f"the file could not be kept ({error.strerror}); try again later", 507)(
+                scope, receive, send
+            )
 
 
 def _counted(receive: Receive, boundary: bytes, limits: Limits, visitor: str) -> Receive:
@@ -185,14 +197,3 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.lstat().st_size
-        except OSError:
-            continue  # deleted meanwhile
-    return total

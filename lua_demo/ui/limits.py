@@ -14,8 +14,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from lua_demo.report.records import markdown_table
 from lua_demo.schema import UserError
@@ -63,6 +65,17 @@ def setting(name: str) -> str:
     return f"LUA_DEMO_MAX_{name.upper()}"
 
 
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.lstat().st_size
+        except OSError:
+            continue  # deleted meanwhile
+    return total
+
+
 class Limits:
     """The limits of one page.
 
@@ -88,6 +101,11 @@ class Limits:
         """UserError where `amount` is above the limit `name`."""
         if amount > self.of(name):
             raise UserError(LIMITS[name].refusal(name, self.of(name)))
+
+    def check_room(self) -> None:
+        """UserError where the files that were uploaded or made for download fill their folder."""
+        if self.of("cache_gb") < math.inf:
+            self.check("cache_gb", folder_bytes(Path(get_upload_folder())) / 1e9)
 
     def spend(self, name: str, visitor: str, amount: float = 1) -> None:
         """Count `amount` for `visitor`. UserError, and nothing is counted, where it is more than an hour's limit."""

@@ -114,15 +114,29 @@ class Sharing:
             folder = Path(get_upload_folder()) / "exports" / run.id / digest
             path = folder / download_name(run, str(name))
             if not path.is_file():
+                self.limits.check_room()
                 self.limits.spend("exports", visitor_of(session))
-                content = export.make(run, str(name), state)
-                folder.mkdir(parents=True, exist_ok=True)
-                temporary = folder / secrets.token_hex(8)
-                temporary.write_bytes(content)
-                temporary.replace(path)
+                _write(path, export.make(run, str(name), state))
             return run, path
         except UserError as error:
             raise gr.Error(escape(str(error), quote=False), print_exception=False) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, or nothing. UserError where there is no room or it cannot be written."""
+    temporary = path.parent / secrets.token_hex(8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise not_written(error) from error
+
+
+def not_written(error: OSError) -> UserError:
+    """What visitors read instead of `error`, which names folders of the server."""
+    return UserError(f"the file could not be written ({error.strerror or type(error).__name__}); try again later")
 
 
 def download_name(run: Run, name: str) -> str:

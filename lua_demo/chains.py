@@ -182,7 +182,7 @@ class Chains:
     ) -> Generator[Progress, None, tuple[Output, Measurement]]:
         """As `_execute`, step by step on a thread; after an out-of-memory with the next plan that asks less."""
         job, request, size = task.job, task.job.request, task.scaled(factor)
-        base, notes = self.models.base(request.base), []
+        base, notes = self.models.base(job), []
         while True:
             if base:
                 if base.plan is None:  # it had to give back other models' memory

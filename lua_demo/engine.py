@@ -152,7 +152,7 @@ class Engine:
         reasons = {key: row.refusal(job.base.space, job.request.scale) for key, row in upscalers.items()}
         absent = {key: reason for key, reason in reasons.items() if reason}
         missing = [role for role in self.models.wanted(job) if role not in absent]
-        base = self.models.base(job.request.base) if job.samples else None
+        base = self.models.base(job) if job.samples else None
         if missing or (base and base.plan is None):
             yield job.progress(next(iter(job.methods)), "load")
         for role in missing:
@@ -304,7 +304,7 @@ class Engine:
         if request.force_native:
             return None
         target, force = task.target, "or force it (--force-native)"
-        base = self.models.base(request.base)
+        base = self.models.base(job)
         if base and not base.plans(target):
             return f"{base.refusal(target)}; choose a smaller size or scale, {force}"
         if request.base not in self.chains.pace:

@@ -105,7 +105,7 @@ def test_a_larger_picture_and_wider_weights_need_more():
 def test_out_of_memory_while_sampling_is_tried_again_with_less(engine):  # noqa: F811
     """A part of the real pipeline really raises, once: same picture, the memory of the first try is given back."""
     expected = results(Engine("cpu", weights=engine.weights), asked("flux1-dev", methods=("base", "lua")))
-    engine.models.base("flux1-dev").place((96, 64))
+    engine.models.known_base("flux1-dev", BASES["flux1-dev"]).place((96, 64))
     transformer = engine.models.bases["flux1-dev"]._pipeline.transformer
     raised = []
 
@@ -128,7 +128,7 @@ def test_out_of_memory_while_sampling_is_tried_again_with_less(engine):  # noqa:
 
 
 def test_out_of_memory_with_no_plan_left_loses_one_method_only(engine):  # noqa: F811
-    model = engine.models.base("sdxl")
+    model = engine.models.known_base("sdxl", BASES["sdxl"])
     model._use(DROP_ENCODERS)
     load = model._load_for
 
@@ -325,5 +325,5 @@ def test_a_model_that_is_there_can_run_there(engine, monkeypatch):  # noqa: F811
     monkeypatch.setattr(memory, "free_bytes", lambda device: round(model.need((1024, 1024)).working * 1.2))
     monkeypatch.setattr(memory, "host_bytes", lambda device: None)
     assert base_state("sdxl", engine.models).runs and model.plan is RESIDENT
-    assert engine.models.peek("flux1-dev")[1][0] == model.held()[0] > 0
-    assert "flux1-dev" not in engine.models.bases and engine.models.peek("sdxl") == (model, (0, 0))
+    assert engine.models.peek("flux1-dev", BASES["flux1-dev"])[1][0] == model.held()[0] > 0
+    assert "flux1-dev" not in engine.models.bases and engine.models.peek("sdxl", BASES["sdxl"]) == (model, (0, 0))

@@ -123,7 +123,7 @@ def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -
         missing = f"prompts need weights that are missing, photos and latents work: there is no {folder}"
         how = RESIDENT.label if there else missing
         return BaseState(key, row.label, there, how, "shipped" if there else "not here", 0.0, "")
-    base, others = models.peek(key)
+    base, others = models.peek(key, row)
     size = row.sizes[0], row.sizes[0]
     plans: Sequence[Plan] = ()
     try:

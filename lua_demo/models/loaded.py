@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lua_demo.catalog.bases import BASES, Base, first_base
+from lua_demo.catalog.bases import Base
 from lua_demo.catalog.spaces import AUTOENCODER, GENERATOR, LUA
 from lua_demo.machine.placement import DTYPES
 from lua_demo.models.base_model import BaseModel, Held, components
@@ -87,33 +87,33 @@ class Models:
         found = self._found(job, method) if job.methods[method].upscaler else None
         return found.note if found else ""
 
-    def base(self, key: str) -> BaseModel | None:
-        """The published base model `key`, not loaded yet where it was not used; None for the embedded one.
+    def base(self, job: Job) -> BaseModel | None:
+        """The published base model of `job`, not loaded yet where it was not used; None for the embedded one.
 
         All others give back their memory.
         """
-        for other in self.bases.keys() - {key}:
+        for other in self.bases.keys() - {job.request.base}:
             self.bases[other].release()
-        return self.known_base(key)
+        return self.known_base(job.request.base, job.base)
 
-    def known_base(self, key: str) -> BaseModel | None:
+    def known_base(self, key: str, row: Base) -> BaseModel | None:
         """As `base`, but the others keep what they hold."""
-        if BASES[key].hub_id and key not in self.bases:
-            self.bases[key] = self._new_base(key)
+        if row.hub_id and key not in self.bases:
+            self.bases[key] = self._new_base(key, row)
         return self.bases.get(key)
 
-    def peek(self, key: str) -> tuple[BaseModel, Held]:
+    def peek(self, key: str, row: Base) -> tuple[BaseModel, Held]:
         """The published base model `key`, and what the others hold that would be given back for it; nothing changes."""
         others = [base.held() for other, base in list(self.bases.items()) if other != key]
         on_device, on_host = (sum(held[i] for held in others) for i in range(2))
-        return self.bases.get(key) or self._new_base(key), (on_device, on_host)
+        return self.bases.get(key) or self._new_base(key, row), (on_device, on_host)
 
-    def _new_base(self, key: str) -> BaseModel:
-        row, narrow = BASES[key], self.dtype != torch.float32
+    def _new_base(self, key: str, row: Base) -> BaseModel:
+        narrow = self.dtype != torch.float32
         return BaseModel(row, self._base_source(key, row), self.device, DTYPES[row.dtype] if narrow else torch.float32)
 
     def sampler(self, job: Job) -> Callable[..., Tensor]:
-        return self.base(job.request.base) or self.network(job, GENERATOR)
+        return self.base(job) or self.network(job, GENERATOR)
 
     def make_room(self) -> bool:
         """Give back the memory of the base models; they are loaded again when they sample. False if none held any."""
@@ -173,7 +173,7 @@ class Models:
             source, subfolder = self._decoder_source(job)
             if subfolder and not Path(source).is_dir():
                 # Says what to do where the base is gated or cannot be downloaded.
-                components(BASES[self._vae_base(job)], source)
+                components(job.vae_base[1], source)
             return Found(VAE(load_network(space, source, subfolder, fast=True), role), os.fspath(source))
         if role in job.space.roles:
             folder = self._shipped(role, job.space.roles[role])
@@ -211,13 +211,8 @@ class Models:
     def _decoder_source(self, job: Job) -> tuple[Source, str]:
         """Folder or hub id, and the folder in it."""
         if job.decoder == "kl":
-            key = self._vae_base(job)
-            return self._base_source(key, BASES[key]), "vae"
+            return self._base_source(*job.vae_base), "vae"
         if job.decoder == "small":
             folder = self.weights / job.base.space / "small"
             return folder if folder.is_dir() else str(job.space.small), ""
         return tiny_source(job.base.space, self.weights), ""
-
-    def _vae_base(self, job: Job) -> str:
-        """The base whose KL autoencoder a job takes: its own, or for a base that renders the first of its space."""
-        return first_base(job.base.space) if job.base.renders else job.request.base

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lua_demo.catalog.bases import BASES, Base
+from lua_demo.catalog.bases import BASES, Base, first_base
 from lua_demo.catalog.compositions import REFINE, Step
 from lua_demo.catalog.families import FAMILIES, Family
 from lua_demo.catalog.methods import Method, methods_of
@@ -25,6 +25,8 @@ class Job:
         space: the latent space of the base; `base.space` is its key.
         decoder: key of `space.decoders`, or `AUTOENCODER` where the space has its own.
         methods: key -> row of the methods asked for, in the order in which they run.
+        vae_base: key and row of the base whose KL autoencoder is taken: `base`, or for one that renders the first of
+            its space.
     """
 
     request: Request
@@ -33,6 +35,7 @@ class Job:
     space: Space
     decoder: str
     methods: Mapping[str, Method]
+    vae_base: tuple[str, Base]
 
     @property
     def samples(self) -> bool:
@@ -77,6 +80,7 @@ def with_rows(request: Request) -> Job:
     base = BASES[request.base]
     space = SPACES[base.space]
     rows = methods_of(request.kind, request.base)
+    owner = first_base(base.space) if base.renders else request.base
     return Job(
         request,
         base,
@@ -84,4 +88,5 @@ def with_rows(request: Request) -> Job:
         space,
         request.decoder or next(iter(space.decoders), AUTOENCODER),
         {key: rows[key] for key in request.methods},
+        (owner, BASES[owner]),
     )

@@ -122,7 +122,7 @@ class ZeroGpuEngine(Engine):
             for role in self.models.wanted(job):
                 self._or_say(partial(self.models.load, job, role))
             if job.samples and job.base.hub_id:
-                self._or_say(partial(self._place_base, request))
+                self._or_say(partial(self._place_base, job))
 
     def _or_say(self, work: Callable[[], None]) -> None:
         try:
@@ -130,13 +130,14 @@ class ZeroGpuEngine(Engine):
         except UserError as error:
             print(f"not placed: {error}", flush=True)
 
-    def _place_base(self, request: Request) -> None:
+    def _place_base(self, job: Job) -> None:
         """UserError where it does not fit beside what is placed already, or cannot be loaded."""
-        base, size = self.models.known_base(request.base), (request.size, request.size)
+        request = job.request
+        base, size = self.models.known_base(request.base, job.base), (request.size, request.size)
         placed = self.placed = self.placed or set()
         assert base is not None  # a published one
         # The emulated device of the main process is always empty.
-        beside = sum(known.need(size).weights for key in placed if (known := self.models.known_base(key)))
+        beside = sum(self.models.bases[key].need(size).weights for key in placed)
         free, needed = memory.free_bytes(self.device) - beside, base.need(size)
         if memory.RESIDENT.device(needed) * memory.MARGIN > free:
             raise UserError(
@@ -270,14 +271,15 @@ def on_zero_gpu() -> bool:
 
 def duration(request: Request) -> int:
     """Seconds of GPU time to ask for: an estimate on the safe side. More counts against the visitor, less cuts off."""
-    row, target = BASES[request.base], request.size * request.scale
+    job, target = with_rows(request), request.size * request.scale
+    row = job.base
     seconds = START_S + len(request.methods) * METHOD_S_PER_MEGAPIXEL * target**2 / 2**20
     if request.prompt and row.renders:
         seconds += RENDER_S_PER_MEGAPIXEL * target**2 / 2**20
     elif request.prompt:
         runs = [(request.steps, request.size)]
         runs += [(request.steps, target)] if "native" in request.methods else []
-        runs += [(with_rows(request).refine_steps, target)] if "refine" in request.methods else []
+        runs += [(job.refine_steps, target)] if "refine" in request.methods else []
         passes = 2 if request.guidance > 1 else 1
         seconds += sum(passes * steps * step_tflop(row, size, size) / TFLOP_PER_S for steps, size in runs)
     return round(min(max(seconds, SHORTEST_S), LONGEST_S))

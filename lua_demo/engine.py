@@ -244,8 +244,8 @@ class Engine:
                 reason = yield from self._too_much(task, key)
                 if reason:
                     return Result(key, row.label, None, skipped=reason, notes=notes)
-            if row.sampled_large:
-                notes = (*notes, *beyond(task.job, task.target))
+            if row.sampled_large or row.refines:
+                notes = (*notes, *beyond(task.job, task.target, row.refines))
             if row.is_truth:
                 spans = [replace(task.kept[row.steps].span, shared=True)] if row.steps else []
                 return Result(key, row.label, task.truth, tuple(spans), notes=notes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +20,7 @@ from lua_demo.bench import gpu, paths
 from lua_demo.bench.clock import Timing, interleaved
 from lua_demo.bench.goals import GPU
 from lua_demo.catalog.bases import BASES
+from lua_demo.commands.main import main
 from lua_demo.machine import memory
 from lua_demo.machine.memory import DROP_ENCODERS, RESIDENT
 from lua_demo.models.base_model import BaseModel
@@ -25,7 +28,9 @@ from lua_demo.models.decoding import ELEMENTS_PER_PIXEL, decode
 from lua_demo.networks import fast, onednn, swin, windows
 from lua_demo.networks.kl import SCORES
 from lua_demo.networks.skip import least_squares
-from lua_demo.schema import UserError
+from lua_demo.pictures.latents import save_latent
+from lua_demo.sampling import Pace
+from lua_demo.schema import BaseLatent, UserError
 
 META = torch.device("meta")
 TOY = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 2), window_size=4, head_num_feat=8, scales=(2, 4))
@@ -90,18 +95,78 @@ class Read(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_graph_holds_all_indices_that_it_reads():
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("kind", [LUA, SwinIR])
+def test_a_graph_holds_all_indices_that_it_reads(kind, quick):
     """They are kept for the last sizes only, and a CUDA graph reads them where they lay when it was recorded."""
-    network, x = fast.accelerate(LUA(**TOY).eval()), torch.rand(1, 16, 9, 14)
+    network = kind(**TOY | ({"unshuffle": 2} if kind is SwinIR else {})).eval()
+    network, x = fast.accelerate(network) if quick else network, torch.rand(1, network.in_chans, 18, 28)
     with torch.no_grad():
         network(x, 2)
         held = network.indices(x)
         with Read() as read:
             network(x, 2)
-        [layout], reflections = [h for h in held if isinstance(h, windows.Layout)], held[1:]
-        assert len(reflections) == 2
-        kept = {tensor.data_ptr() for tensor in (*layout.moves.values(), *reflections)}
+        [layout], others = [h for h in held if isinstance(h, windows.Layout)], held[1:]
+        kept = {tensor.data_ptr() for tensor in (*layout.moves.values(), *others)}
         assert read.indices and read.indices.keys() <= kept
+
+
+def test_attention_on_cuda_takes_the_kernel_without_a_plan_per_shape(monkeypatch):
+    with swin.attention_on(torch.device("cuda", 1)):
+        assert torch.backends.cuda.mem_efficient_sdp_enabled() and not torch.backends.cuda.cudnn_sdp_enabled()
+    with swin.attention_on(torch.device("cpu")):
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    asked, own = [], swin.attention_on
+    monkeypatch.setattr(swin, "attention_on", lambda device: asked.append(device) or own(device))
+    with torch.no_grad():
+        LUA(**TOY).eval()(torch.rand(1, 16, 8, 8), 2)
+    assert asked == [torch.device("cpu")]
+
+
+def test_a_step_is_timed_once_the_device_is_done():
+    order = []
+    pace = Pace(lambda step: order.append(("told", step)), lambda: order.append("waited"))
+    pace(1)
+    time.sleep(0.05)
+    pace(2)
+    assert order == [("told", 1), "waited", ("told", 2), "waited"]
+    assert 0.05 <= pace.seconds_per_step(9.0) < 1.0
+
+
+@pytest.mark.parametrize(("beside", "straight"), [(0, True), (10**15, False), (None, False)])
+def test_where_host_memory_is_short_weights_go_to_the_device(weights, monkeypatch, beside, straight):  # noqa: F811
+    model = BaseModel(BASES["sdxl"], weights / "bases" / "sdxl", torch.device("cuda", 1), torch.float32)
+    on, asked = [], []
+    monkeypatch.setattr(memory, "host_bytes", lambda device: beside)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: on.append(device) or contextlib.nullcontext())
+    pipeline = SimpleNamespace(to=lambda device: None)
+    monkeypatch.setattr(model, "_from_pretrained", lambda changes: asked.append(changes.get("device_map")) or pipeline)
+    model._load_for(RESIDENT)
+    assert asked == (["cuda"] if straight else [None]) and on == ([torch.device("cuda", 1)] if straight else [])
+
+
+def test_the_benchmark_times_on_the_device_that_was_asked_for(monkeypatch):
+    on = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: on.append(device) or contextlib.nullcontext())
+    interleaved({"a": lambda: None}, 0, torch.device("cuda", 1))
+    assert on == [torch.device("cuda", 1)]
+
+
+def test_upscale_takes_the_fast_path(tmp_path, monkeypatch):
+    """Heads of 6 channels would fall to the slowest attention."""
+    LUA(**{**TOY, "in_chans": 64, "embed_dim": 24, "num_heads": (4, 4)}).save_pretrained(tmp_path / "embedded" / "lua")
+    latent = BaseLatent(torch.randn(64, 8, 8).numpy() / 4, "embedded", (64, 64))
+    save_latent(tmp_path / "in.safetensors", latent)
+    widths, own = set(), torch.nn.functional.scaled_dot_product_attention
+
+    def attention(q, *args, **options):
+        widths.add(q.shape[-1])
+        return own(q, *args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    files = [str(tmp_path / name) for name in ("in.safetensors", "out.safetensors")]
+    assert main(["upscale", *files, "--weights", str(tmp_path), "--device", "cpu", "--dtype", "bf16"]) == 0
+    assert widths == {8}
 
 
 def test_the_sample_sheet_is_decoded_where_the_denoiser_is(tmp_path, monkeypatch):
@@ -191,6 +256,21 @@ def test_out_of_memory_in_all_plans_is_a_refusal(weights, monkeypatch):  # noqa:
     with pytest.raises(UserError, match=r"SDXL base 1\.0 ran out of memory on cpu while it was loaded"):
         model.place(SIZE)
     assert model.plan is None and model._pipeline is None
+
+
+def test_a_stop_in_the_text_encoder_leaves_the_device_too(weights):  # noqa: F811
+    model = BaseModel(BASES["sdxl"], weights / "bases" / "sdxl", torch.device("cpu"), torch.float32)
+    model.place(SIZE)
+    freed = []
+    model._pipeline.maybe_free_model_hooks = lambda: freed.append(True)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    model._pipeline.text_encoder.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        model(PROMPT, SIZE, 2, 1.0, 0)
+    assert freed == [True]
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])

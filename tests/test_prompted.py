@@ -64,6 +64,8 @@ def test_lua_then_a_few_steps(engine, weights):
     assert [span.name for span in refined.spans] == ["generate", "upscale", "refine", "decode"]
     assert refined.image.shape == (128, 128, 3) and not np.array_equal(refined.image, done["lua"].image)
     assert any("the last 2 of 4 steps ran again at 128 x 128" in note for note in refined.notes)
+    large = results(engine, with_changes(methods=("refine",), size=320, steps=2, refine=0.5))["refine"]
+    assert any("at 640 x 640 expect repeated small subjects" in note for note in large.notes)
     told = [(event.step, event.steps) for event in events if isinstance(event, Progress) and event.stage == "refine"]
     assert told == [(0, 2), (1, 2), (2, 2)]
     again = results(Engine("cpu", weights=weights), request)["refine"]

@@ -205,7 +205,7 @@ def test_a_comparison_runs_in_the_process_that_has_the_gpu(space):
 
 def test_the_main_process_keeps_out_of_the_computing(space):
     (state, _, _, placed, later), _ = space("not placed")
-    assert state == "done" and placed == later == [], "the networks were loaded in the other process only"
+    assert state == "done" and placed == [] and later == ["autoencoder", "bicubic", "lua"], "loaded, before a GPU came"
 
 
 def test_what_came_before_the_gpu_was_taken_away_is_kept(space):
@@ -263,7 +263,7 @@ def test_a_refusal_in_the_other_process_keeps_its_words(zero, toy_weights, photo
     def broken(*_):
         raise UserError("the weights are gone; get them again")
 
-    monkeypatch.setattr(zero.models, "load", broken)
+    monkeypatch.setattr(zero.models, "vae", broken)
     crossed = [
         pickle.loads(pickle.dumps(event)) for event in zero._events(Request(str(photo(64, 48)), 2, 64, ("lua",)), 0)
     ]
@@ -278,7 +278,7 @@ def test_an_error_of_the_program_is_told_as_that(zero, photo, monkeypatch, capsy
     def broken(*_):
         raise KeyError("no such layer")
 
-    monkeypatch.setattr(zero.models, "load", broken)
+    monkeypatch.setattr(zero.models, "vae", broken)
     with pytest.raises(RuntimeError, match="KeyError: 'no such layer'"):
         list(zero._from_lent_gpu(resolve(Request(str(photo(64, 48)), 2, 64, ("lua",))), None))
     assert "in broken" in capsys.readouterr().err, "the log of the other process has where"
@@ -307,6 +307,38 @@ def test_bases_are_placed_beside_each_other_as_far_as_they_fit(weights, monkeypa
     full.place([Request(prompt="a lake", base=base, size=64) for base in (REAL, "flux2-dev")])
     assert full.placed == {REAL}
     assert "not placed: FLUX.2 [dev] needs" in capsys.readouterr().out
+
+
+def test_what_is_placed_stays_whatever_the_process_with_the_gpu_is_asked_for_next(weights):  # noqa: F811
+    """It serves one visitor after another."""
+    zero = ZeroGpuEngine(spaces.GPU, "cpu", weights=weights)
+    zero.place([Request(prompt="a lake", base=base, size=64) for base in (REAL, "sdxl")])
+    for base in ("sdxl", "embedded", "scene"):
+        request = Request(prompt="a lake", base=base, size=64, steps=1, methods=("base",))
+        list(zero._events(request, 0))
+    assert not zero.models.make_room()
+    assert {key: base.plan for key, base in zero.models.bases.items()} == {REAL: RESIDENT, "sdxl": RESIDENT}
+
+
+def test_what_is_missing_is_loaded_before_a_gpu_is_asked_for(toy_weights, photo):
+    """A download would take its seconds."""
+    zero = ZeroGpuEngine(lambda **_: lambda work: work, "cpu", weights=toy_weights)
+    loaded = {}
+
+    def lent(request, place):
+        loaded["then"] = sorted(kind for kind, _ in zero.models.networks)
+        yield from ()
+
+    zero._lent = lent
+    told = list(zero._from_lent_gpu(resolve(Request(str(photo(64, 48)), 2, 64, ("base", "lua", "cnn"))), None))
+    assert [event.stage for event in told] == ["load", "wait"] and loaded["then"] == ["autoencoder", "cnn", "lua"]
+    told = list(zero._from_lent_gpu(resolve(Request(str(photo(64, 48)), 2, 64, ("base", "lua"))), None))
+    assert [event.stage for event in told] == ["wait"]
+
+
+def test_all_models_cannot_be_placed():
+    with pytest.raises(UserError, match=r"LUA_DEMO_OFFER=all is for a machine of your own; .* name those"):
+        to_place(Offer({"LUA_DEMO_OFFER": "all"}))
 
 
 def test_a_base_that_was_not_placed_is_not_offered():

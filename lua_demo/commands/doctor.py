@@ -46,6 +46,8 @@ class BaseState:
         weights: where they are: "shipped", "cached", "partly cached", "not here".
         download_gib: what is still to be downloaded from the hub.
         access: what the user must do before the hub sends them; empty if nothing.
+        licence: of the weights; empty for those that are part of the checkout.
+        steps, guidance: what its makers advise. unverified: what of its row was not checked against its own card.
     """
 
     base: str
@@ -55,6 +57,10 @@ class BaseState:
     weights: str
     download_gib: float
     access: str
+    licence: str = ""
+    steps: int = 0
+    guidance: float = 0.0
+    unverified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,13 +137,14 @@ def base_state(key: str, models: Models, cached: dict[str, int] | None = None) -
         how = plans[0].label if plans else base.refusal(size, others)
     except UserError as error:  # the folder holds no pipeline
         how = str(error)
+    card = row.licence, row.steps, row.guidance, row.unverified
     if Path(base.source).is_dir():
-        return BaseState(key, row.label, bool(plans), how, str(base.source), 0.0, "")
+        return BaseState(key, row.label, bool(plans), how, str(base.source), 0.0, "", *card)
     have = cached.get(row.hub_id, 0) / GIB
     weights = "cached" if have >= COMPLETE * row.gib else "partly cached" if have else "not here"
     to_download = 0.0 if weights == "cached" else max(0.0, row.gib - have)
     access = row.access if to_download and not get_token() else ""
-    return BaseState(key, row.label, bool(plans), how, weights, round(to_download, 1), access)
+    return BaseState(key, row.label, bool(plans), how, weights, round(to_download, 1), access, *card)
 
 
 def _rendering_state(key: str, models: Models, cached: dict[str, int]) -> BaseState:
@@ -234,7 +241,10 @@ def to_text(report: Report) -> str:
         short = " (more than the disk has)" if base.download_gib > report.disk_gib else ""
         table.append([base.base, "yes" if base.runs else "no", base.weights, size + short])
     lines += [markdown_table(table), ""]
-    lines += [f"{base.base}: {base.how}" + (f"; {base.access}" if base.access else "") for base in report.bases]
+    for base in report.bases:
+        unchecked = f"not checked against its card: {', '.join(base.unverified)}" if base.unverified else ""
+        licence = f"licence {base.licence}" if base.licence else ""
+        lines.append("; ".join(filter(None, [f"{base.base}: {base.how}", base.access, licence, unchecked])))
     needed = sum(base.download_gib for base in report.bases if base.runs)
     lines += ["", f"All that can run here would take {needed:.0f} GiB more on disk.", ""]
     lines += [f"{what}: {where}" for what, where in report.weights.items()]

@@ -114,15 +114,16 @@ class BaseModel:
         """Prompt -> normalised latent, as `generators.sample`. The text encoders run once for a prompt."""
         # Accelerate cannot stream tensors that were made in inference mode.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            given = self._text(prompt, guidance > 1)
-            if self._pipeline is None:
-                self._load_for(DROP_ENCODERS, encoders=False)
             try:
+                given = self._text(prompt, guidance > 1)
+                if self._pipeline is None:
+                    self._load_for(DROP_ENCODERS, encoders=False)
                 return sample(self._pipeline, self.family, given, size, steps, guidance, *rest)
             finally:
                 # A pipeline takes its networks off the device at its own end: not after a stop or an error, and not
                 # where another pipeline was made of them.
-                self._pipeline.maybe_free_model_hooks()
+                if self._pipeline is not None:
+                    self._pipeline.maybe_free_model_hooks()
 
     def _text(self, prompt: str, guided: bool) -> dict[str, Any]:
         if self._encoded is None or self._encoded[0] != (prompt, guided):

@@ -47,6 +47,8 @@ class Models:
         self.networks: dict[Key, Found] = {}
         self.provided: dict[tuple[str, str], Found] = {}
         self.bases: dict[str, BaseModel] = {}
+        self.staying: set[str] = set()
+        """Bases that keep what they hold, whatever else runs: where they were placed for every visitor."""
 
     def provide(self, space: str, role: str, network: nn.Module) -> None:
         """Use `network` as `role` of the latent space `space`, whatever weights lie in the folder."""
@@ -90,9 +92,9 @@ class Models:
     def base(self, job: Job) -> BaseModel | None:
         """The published base model of `job`, not loaded yet where it was not used; None for the embedded one.
 
-        All others give back their memory.
+        All others give back their memory, but for those that stay.
         """
-        for other in self.bases.keys() - {job.request.base}:
+        for other in self.bases.keys() - self.staying - {job.request.base}:
             self.bases[other].release()
         return self.known_base(job.request.base, job.base)
 
@@ -116,8 +118,10 @@ class Models:
         return self.base(job) or self.network(job, GENERATOR)
 
     def make_room(self) -> bool:
-        """Give back the memory of the base models; they are loaded again when they sample. False if none held any."""
-        holding = [base for base in self.bases.values() if base.plan is not None]
+        """Give back the memory of the base models, but for those that stay; they are loaded again when they sample.
+        False if none held any.
+        """
+        holding = [base for key, base in self.bases.items() if base.plan is not None and key not in self.staying]
         for base in holding:
             base.release()
         return bool(holding)

@@ -32,12 +32,19 @@ from lua_demo.networks.windows import (
     moved,
     pad_by_reflection,
     reflection,
+    relative_position_index,
 )
 from lua_demo.schema import UserError
 
 KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Attention kernels on CUDA, in order of preference. On Hopper and later PyTorch would choose cuDNN's for a bias, which
 makes a plan for each of the nine shapes of a comparison: seconds when cold."""
+
+
+def attention_on(device: torch.device) -> contextlib.AbstractContextManager:
+    """Within the block attention on `device` takes `KERNELS`, on CUDA."""
+    return sdpa_kernel(KERNELS) if device.type == "cuda" else contextlib.nullcontext()
+
 
 CACHED_TOKENS = 4096
 """Tokens that a CPU computes at once in a block, so that everything the block makes of them stays in the caches."""
@@ -262,7 +269,7 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
         tokens = self.patch_embed(shallow.permute(0, 2, 3, 1).contiguous())
         batch, height, width = tokens.shape[:3]
         windows = self._layout(batch, height, width, tokens.device)
-        with sdpa_kernel(KERNELS) if x.is_cuda else contextlib.nullcontext():
+        with attention_on(x.device):
             for layer in self.layers:
                 tokens = layer(tokens, windows)
         return self.conv_after_body(self.norm(tokens).permute(0, 3, 1, 2)) + shallow
@@ -276,10 +283,18 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
 
         They are kept for the last sizes only: hold these as long as a CUDA graph of that forward may be replayed.
         """
-        window, sides = self.window_size, x.shape[-2:]
-        reflections = [reflection(side, window, x.device) for side in sides if side % window]
-        height, width = (-(-side // window) * window for side in sides)
-        return self._layout(len(x), height, width, x.device), *reflections
+        multiple, sides = self.window_size * self.unshuffle, x.shape[-2:]
+        reflections = [reflection(side, multiple, x.device) for side in sides if side % multiple]
+        height, width = (-(-side // multiple) * self.window_size for side in sides)
+        windows = self._layout(len(x), height, width, x.device)
+        sizes = {
+            (group.height, group.width)
+            for pieces in windows.pieces.values()
+            for piece in pieces
+            for group in piece.groups
+        }
+        biases = [relative_position_index(self.window_size, *size, x.device) for size in sorted(sizes)]
+        return windows, *reflections, *biases
 
     def forward_scales(self, x: Tensor, scales: Iterable[int]) -> dict[int, Tensor]:
         """Several scales from one pass through the trunk: scale -> the same as `forward(x, scale)`."""

@@ -63,11 +63,14 @@ def no_truth(row: Method, source: Source, scale: int) -> str:
     return f"the photo is {width} x {height}; {row.label} needs at least {needed}: use a larger photo{way_out}"
 
 
-def beyond(job: Job, target: tuple[int, int]) -> tuple[str, ...]:
-    """A note for sampling at `target` px (width, height), where the base was not made for that."""
+def beyond(job: Job, target: tuple[int, int], refines: bool = False) -> tuple[str, ...]:
+    """A note for sampling at `target` px (width, height), from noise or on from a latent (`refines`), where the base
+    was not made for that.
+    """
     if max(target) <= job.base.largest:
         return ()
+    what = "small subjects" if refines else "subjects and a composition that falls apart"
     return (
         f"{job.base.label} was made for up to {job.base.largest} px: at {target[0]} x {target[1]} expect repeated "
-        "subjects and a composition that falls apart",
+        f"{what}",
     )

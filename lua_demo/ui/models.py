@@ -67,8 +67,8 @@ def note_html(state: BaseState) -> str:
     lines = [
         f"{'Runs here' if state.runs else 'Cannot run here'}: {state.how}.",
         f"{state.download_gib:g} GiB to download." if state.download_gib else "Its weights are on this machine.",
-        f"Licence: {row.licence}.",
-        f"Not checked against the model's card: {', '.join(row.unverified)}." if row.unverified else "",
+        f"Licence: {state.licence}.",
+        f"Not checked against the model's card: {', '.join(state.unverified)}." if state.unverified else "",
         f"First {state.access}." if state.access else "",
     ]
     return render("base_note.html", runs=state.runs, lines=[line for line in lines if line])

@@ -30,7 +30,7 @@ from lua_demo.machine import memory
 from lua_demo.machine.cancel import raise_if_set
 from lua_demo.request.job import Job, resolve, with_rows
 from lua_demo.schema import Environment, Progress, Request, Result, Stopped, UserError
-from lua_demo.ui.offer import Offer
+from lua_demo.ui.offer import ALL, SETTING, Offer
 
 SHORTEST_S, LONGEST_S = 20, 120
 """Bounds of the GPU time that one comparison requests, in seconds. An anonymous visitor has two minutes a day, and a
@@ -146,6 +146,7 @@ class ZeroGpuEngine(Engine):
             )
         base.place_resident()
         placed.add(request.base)
+        self.models.staying.add(request.base)  # the process with the GPU goes on to the next visitor
 
     def environment(self, request: Request | Job | None = None) -> Environment:
         """As `Engine.environment`, but of what the process with the GPU used, where `request` ran there."""
@@ -186,7 +187,13 @@ class ZeroGpuEngine(Engine):
             yield RuntimeError(f"{type(error).__name__}: {error}")
 
     def _from_lent_gpu(self, job: Job, stop: threading.Event | None) -> Events:
-        yield job.progress(next(iter(job.methods)), "wait")
+        first = next(iter(job.methods))
+        if missing := self.models.wanted(job):  # downloaded here, where no lent second passes
+            yield job.progress(first, "load")
+            for role in missing:
+                with contextlib.suppress(UserError):  # the other process says what is missing
+                    self.models.load(job, role)
+        yield job.progress(first, "wait")
         place = next(self._places)
         shared = self._stops[place]
         shared.clear()
@@ -259,7 +266,12 @@ def taken_on_a_thread(
 
 
 def to_place(offer: Offer) -> tuple[Request, ...]:
-    """`PLACED`, then a prompt for each base that the page's owner names."""
+    """`PLACED`, then a prompt for each base that the page's owner names. UserError where that is all of them."""
+    if ALL in (offer.named or ()):
+        raise UserError(
+            f"{SETTING}={ALL} is for a machine of your own; on ZeroGPU, where all models are loaded before the page "
+            "opens, name those to offer"
+        )
     named = [key for key in BASES if key in (offer.named or ()) and BASES[key].hub_id and key != REAL]
     return (*PLACED, *(Request(prompt="hills", base=key, size=BASES[key].sizes[0]) for key in named))
 

@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +102,7 @@ class Chains:
         self._kept: OrderedDict[str, Shelf] = OrderedDict()
         self._done: set[tuple] = set()
 
-    def is_first(self, *work: Any) -> bool:
+    def is_first(self, *work: object) -> bool:
         """Whether such work was not asked about before: its run includes one-time set-up."""
         first = work not in self._done
         self._done.add(work)

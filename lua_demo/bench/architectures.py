@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -26,21 +26,27 @@ CHAT = (
 )
 
 
-def clip_tokenizer() -> Any:
+class Savable(Protocol):
+    """A component of diffusers or transformers."""
+
+    def save_pretrained(self, folder: Path, /) -> object: ...
+
+
+def clip_tokenizer() -> Savable:
     import transformers  # noqa: PLC0415  takes seconds, as does diffusers
 
     words = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(letter + "</w>" for letter in LETTERS)]
     return transformers.CLIPTokenizer({word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
 
 
-def t5_tokenizer() -> Any:
+def t5_tokenizer() -> Savable:
     import transformers  # noqa: PLC0415
 
     pieces = [(piece, -float(i)) for i, piece in enumerate(["<pad>", "</s>", "<unk>", "▁", *LETTERS])]
     return transformers.T5TokenizerFast(pieces, extra_ids=0)  # type: ignore[attr-defined]  # loaded on first use
 
 
-def chat_tokenizer() -> Any:
+def chat_tokenizer() -> Savable:
     import transformers  # noqa: PLC0415
 
     words = ["<|endoftext|>", "Ġ", ".", *LETTERS, *map(str.upper, LETTERS)]
@@ -55,7 +61,7 @@ class Part:
     """A network or scheduler: its class in diffusers or transformers, and how it is configured."""
 
     kind: str
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def library(self) -> str:
@@ -63,7 +69,7 @@ class Part:
 
         return "diffusers" if hasattr(diffusers, self.kind) else "transformers"
 
-    def build(self) -> Any:
+    def build(self) -> Savable:
         """With random weights, in the default dtype on the default device."""
         import diffusers  # noqa: PLC0415
         import transformers  # noqa: PLC0415
@@ -75,7 +81,7 @@ class Part:
 
 
 Components = dict[str, Part | str | bool]
-TOKENIZERS: dict[str, Callable[[], Any]] = {"clip": clip_tokenizer, "t5": t5_tokenizer, "chat": chat_tokenizer}
+TOKENIZERS: dict[str, Callable[[], Savable]] = {"clip": clip_tokenizer, "t5": t5_tokenizer, "chat": chat_tokenizer}
 
 # Ids that our tokenizers give, where a network looks for them.
 CLIP_IDS = dict(bos_token_id=0, eos_token_id=1)
@@ -129,7 +135,7 @@ SDXL_UNET = Part("UNet2DConditionModel", dict(
 ))  # fmt: skip
 
 
-def sd3_transformer(layers: int, positions: int, **more: Any) -> Part:
+def sd3_transformer(layers: int, positions: int, **more: object) -> Part:
     return Part("SD3Transformer2DModel", dict(
         num_layers=layers, num_attention_heads=layers, caption_projection_dim=64 * layers, qk_norm="rms_norm",
         pos_embed_max_size=positions, **more,
@@ -224,7 +230,7 @@ def write(base: str, folder: Path) -> None:
 
     One component is in memory at a time.
     """
-    index: dict[str, Any] = {"_class_name": FAMILIES[BASES[base].family].pipeline}
+    index: dict[str, object] = {"_class_name": FAMILIES[BASES[base].family].pipeline}
     for name, part in ARCHITECTURES[base].items():
         if isinstance(part, Part):
             index[name] = [part.library, part.kind]

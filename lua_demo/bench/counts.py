@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from lua_demo.bench.ceilings import Ceiling
+from lua_demo.networks.kinds import Network
 
 MADE = {"arange", "tensor", "lift_fresh", "meshgrid", "argsort"}
 HOST = {"_local_scalar_dense"}
@@ -73,6 +74,9 @@ def count(run: Callable[[], object]) -> Count:
     return Count(seen.operations, seen.built, seen.host, seen.largest, tuple(sorted(seen.attention)))
 
 
+Counted = TypeVar("Counted", bound=Network)
+
+
 class _Floor(TorchDispatchMode):
     """Sums up, over all products, convolutions and attentions, the longer of computing and moving."""
 
@@ -94,7 +98,7 @@ class _Floor(TorchDispatchMode):
 
 @torch.no_grad()
 def work(
-    network: Any, run: Callable[[Any, Tensor], object], shape: tuple[int, ...], ceiling: Ceiling, size: int
+    network: Counted, run: Callable[[Counted, Tensor], object], shape: tuple[int, ...], ceiling: Ceiling, size: int
 ) -> tuple[int, float]:
     """(FLOP, seconds that `ceiling` allows) of run(network, x); counted without computing, `size` bytes per number."""
     shadow = copy.deepcopy(network).to("meta", torch.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,9 @@ from lua_demo.bench.clock import Timing, interleaved
 from lua_demo.bench.counts import count, work
 from lua_demo.bench.goals import CPU, Row
 from lua_demo.networks.fast import accelerate
-from lua_demo.networks.windows import layout
+from lua_demo.networks.kinds import Codec
+from lua_demo.networks.swin import ResidualGroup, SwinUpscaler
+from lua_demo.networks.windows import WindowAttention, layout
 
 DEVICE = torch.device("cpu")
 CPU_SAMPLES = 4
@@ -76,9 +77,7 @@ def _lua_full(note, time, counted, ceiling: Ceiling, side: int) -> None:
 
 def _attention(note, time) -> None:
     lua = networks.lua("full")
-    plain = lua.layers[0].blocks[0].attn
-    fast: Any = accelerate(lua)
-    ours = fast.layers[0].blocks[0].attn
+    plain, ours = _first_attention(lua), _first_attention(accelerate(lua))
     x = torch.randn(64 * 64, 360)
     windows, groups = x.view(16, 256, 360), layout(1, 64, 64, 16, 8, DEVICE).pieces[0][0].groups
     mask = torch.zeros(16, 256, 256)
@@ -98,9 +97,11 @@ def _attention(note, time) -> None:
 
 def _small(note, time, counted, ceilings: dict[str, Ceiling], full: bool) -> None:
     lua_s, trunk, light = networks.lua("S"), networks.swinir("S"), networks.swinir("light")
-    tiny, plain = networks.seeded(networks.TinyAutoencoder, 4), networks.plain_tiny()
+    tiny: Codec = networks.seeded(networks.TinyAutoencoder, 4)
+    plain = networks.plain_tiny()
     tiny.to(memory_format=torch.channels_last)
-    tiny16 = networks.seeded(networks.TinyAutoencoder, 4).to(torch.bfloat16, memory_format=torch.channels_last)
+    tiny16: Codec = networks.seeded(networks.TinyAutoencoder, 4)
+    tiny16 = tiny16.to(torch.bfloat16, memory_format=torch.channels_last)
     embedded16 = networks.decoder("embedded").to(torch.bfloat16)
     small, large, photo = torch.randn(1, 4, 32, 32), torch.randn(1, 4, 64, 64), torch.rand(1, 3, 256, 256)
     fast, fast_trunk, fast_light = (accelerate(net) for net in (lua_s, trunk, light))
@@ -138,8 +139,8 @@ def _small(note, time, counted, ceilings: dict[str, Ceiling], full: bool) -> Non
 
 @torch.no_grad()
 def _structure(note, name: str = "full") -> None:
-    lua: Any = accelerate(networks.lua(name))
-    x, attention = torch.randn(1, lua.in_chans, 32, 32), lua.layers[0].blocks[0].attn
+    lua = accelerate(networks.lua(name))
+    x, attention = torch.randn(1, lua.in_chans, 32, 32), _first_attention(lua)
     lua(x, 2)
     second = count(lambda: lua(x, 2))
     scores = 32**2 * attention.num_heads * attention.window**2
@@ -148,6 +149,12 @@ def _structure(note, name: str = "full") -> None:
         f"{scores:,}; attention: {', '.join(second.attention)}"
     )
     note("C8", float(second.built + second.host), text)
+
+
+def _first_attention(network: SwinUpscaler) -> WindowAttention:
+    layer = network.layers[0]
+    assert isinstance(layer, ResidualGroup)
+    return layer.blocks[0].attn
 
 
 def _relative(x: Tensor, expected: Tensor) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from lua_demo.bench.cpu import Measured
 from lua_demo.bench.goals import GPU, Row
 from lua_demo.networks.fast import Graph, accelerate
 from lua_demo.networks.kl import SCORES, attend
+
+if TYPE_CHECKING:
+    from diffusers import FluxTransformer2DModel
 
 ROUNDS = 15
 NARROW = torch.bfloat16
@@ -198,7 +201,7 @@ def _sum(sheet: Sheet, key: str, *names: str) -> float | None:
     return sum(sheet.timings[name].seconds for name in names)
 
 
-def _base(sheet: Sheet, flux: Any) -> None:
+def _base(sheet: Sheet, flux: FluxTransformer2DModel) -> None:
     """What the way from a latent to a large picture adds to sampling it: a step of `flux`, times `STEPS`."""
     steps = {f"FLUX.1-dev step {side}": networks.flux_step(flux, side) for side in (1024, 2048)}
     sheet.timings.update(interleaved(steps, 2, flux.device, failed=sheet.failed))

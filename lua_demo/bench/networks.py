@@ -3,59 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lua_demo.models.vaes import KLAutoencoder, load_network
 from lua_demo.models.weights import load_lua, load_swinir
+from lua_demo.networks.kinds import Codec
 from lua_demo.networks.kl import fast_decode
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.paths import WEIGHTS_DIR
 
-TRUNKS: dict[str, dict[str, Any]] = {
+if TYPE_CHECKING:
+    from diffusers import AutoencoderTiny, FluxTransformer2DModel
+
+Module = TypeVar("Module", bound=nn.Module)
+
+TRUNKS: dict[str, dict[str, object]] = {
     "S": dict(embed_dim=96, depths=(4,) * 4, num_heads=(3,) * 4, window_size=8, head_num_feat=64),
     "light": dict(embed_dim=60, depths=(6,) * 4, num_heads=(6,) * 4, window_size=8, head_num_feat=16),
     "M": dict(embed_dim=180, depths=(6,) * 6, num_heads=(6,) * 6, window_size=8, head_num_feat=64),
 }
 
 
-def seeded(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def seeded(make: Callable[..., Module], *args: object, **options: object) -> Module:
     torch.manual_seed(0)
     return make(*args, **options).eval().requires_grad_(False)
 
 
-def lua(name: str, channels: int = 4) -> Any:
+def lua(name: str, channels: int = 4) -> LUA:
     """ "full" (as published for FLUX.1, 16 channels), "shipped" or a key of `TRUNKS`."""
     if name == "shipped":
         return load_lua(WEIGHTS_DIR / "embedded" / "lua").requires_grad_(False)
     return seeded(LUA) if name == "full" else seeded(LUA, in_chans=channels, **TRUNKS[name])
 
 
-def swinir(name: str, scale: int = 2) -> Any:
+def swinir(name: str, scale: int = 2) -> SwinIR:
     """ "shipped" or a key of `TRUNKS`."""
     if name == "shipped":
         return load_swinir(WEIGHTS_DIR / "embedded" / "swinir").requires_grad_(False)
     return seeded(SwinIR, scales=(scale,), **TRUNKS[name])
 
 
-def decoder(name: str, fast: bool = True) -> Any:
+def decoder(name: str, fast: bool = True) -> Codec:
     """ "embedded" (64 channels), "tiny" (16) or "KL" (16, as of SD 3 and FLUX.1); not `fast`: as its makers run it."""
     if name == "embedded":
-        network: Any = load_network("embedded").requires_grad_(False)
+        network: Codec = load_network("embedded").requires_grad_(False)
     elif name == "tiny":
         network = seeded(TinyAutoencoder, 16)
     else:
-        network = seeded(_kl)
+        kl = seeded(_kl)
         if fast:
-            fast_decode(network.model)
+            fast_decode(kl.model)
+        network = kl
     return network.to(memory_format=torch.channels_last) if fast else network
 
 
-def plain_tiny() -> Any:
+def plain_tiny() -> AutoencoderTiny:
     """diffusers' AutoencoderTiny of 4 channels, as it comes."""
     from diffusers import AutoencoderTiny  # noqa: PLC0415
 
@@ -73,7 +80,7 @@ def _kl() -> KLAutoencoder:
     return KLAutoencoder(model)
 
 
-def flux(device: torch.device, dtype: torch.dtype, **smaller: object) -> Any:
+def flux(device: torch.device, dtype: torch.dtype, **smaller: object) -> FluxTransformer2DModel:
     """The transformer of FLUX.1-dev with random weights, 24 GB in bf16; `smaller`: config in place of its own."""
     from diffusers import FluxTransformer2DModel  # noqa: PLC0415
 
@@ -87,7 +94,7 @@ def flux(device: torch.device, dtype: torch.dtype, **smaller: object) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def flux_step(network: Any, side: int, words: int = 512) -> Callable[[], Tensor]:
+def flux_step(network: FluxTransformer2DModel, side: int, words: int = 512) -> Callable[[], Tensor]:
     """One sampling step of `flux` for a picture of side x side pixels: its latent in patches of 2 x 2, and `words`."""
     device, dtype, config = network.device, network.dtype, network.config
     rows = torch.arange(side // 16)

@@ -7,14 +7,13 @@ B2 is B1 in bf16. S0 is B0 with SwinIR's weights. The mathematics is that of Swi
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lua_demo.networks.swin import SwinUpscaler
-from lua_demo.networks.windows import pad_by_reflection
+from lua_demo.networks.swin import ResidualGroup, SwinBlock, SwinUpscaler
+from lua_demo.networks.swinir import SwinIR
+from lua_demo.networks.windows import WindowAttention, pad_by_reflection
 
 
 def cut(x: Tensor, window: int) -> Tensor:
@@ -42,13 +41,13 @@ def build_mask(height: int, width: int, window: int, shift: int) -> Tensor:
     return torch.zeros(different.shape).masked_fill(different, -100.0)
 
 
-def attention(attn: Any, x: Tensor, mask: Tensor | None) -> Tensor:
+def attention(attn: WindowAttention, x: Tensor, mask: Tensor | None) -> Tensor:
     """Windows x N x C -> the same, with all scores written out."""
     mixed = mix(attn, F.linear(x, attn.qkv.weight, attn.qkv.bias), mask)
     return F.linear(mixed, attn.proj.weight, attn.proj.bias)
 
 
-def mix(attn: Any, qkv: Tensor, mask: Tensor | None) -> Tensor:
+def mix(attn: WindowAttention, qkv: Tensor, mask: Tensor | None) -> Tensor:
     """The attention between the projections: windows x N x 3C -> windows x N x C."""
     windows, tokens, heads = *qkv.shape[:2], attn.num_heads
     q, k, v = qkv.reshape(windows, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
@@ -64,8 +63,8 @@ class Reference:
     """B0 (or with `cached`, B1 and B2) of `network`; called as the network itself."""
 
     def __init__(self, network: SwinUpscaler, cached: bool = False):
-        self.network: Any = network
-        self.masks: dict[Any, Tensor] | None = {} if cached else None
+        self.network = network
+        self.masks: dict[tuple[object, ...], Tensor] | None = {} if cached else None
 
     def _mask(self, x: Tensor, shift: int) -> Tensor:
         key = (*x.shape[1:3], shift, x.dtype, x.device)
@@ -76,7 +75,7 @@ class Reference:
             self.masks[key] = mask
         return mask
 
-    def _block(self, block: Any, x: Tensor) -> Tensor:
+    def _block(self, block: SwinBlock, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
         window, shift = self.network.window_size, block.shift
         y = block.norm1(x)
@@ -89,13 +88,14 @@ class Reference:
     def __call__(self, x: Tensor, scale: int) -> Tensor:
         """B x in_chans x h x w -> B x in_chans x (scale * h) x (scale * w)."""
         net, (height, width) = self.network, x.shape[-2:]
-        mean = net.mean if hasattr(net, "mean") else torch.zeros((), dtype=x.dtype, device=x.device)
+        mean = net.mean if isinstance(net, SwinIR) else torch.zeros((), dtype=x.dtype, device=x.device)
         small = x - mean
         shallow = net.conv_first(pad_by_reflection(small, net.window_size).contiguous())
         y = net.patch_embed(shallow.permute(0, 2, 3, 1).contiguous())
         for layer in net.layers:
+            assert isinstance(layer, ResidualGroup)
             z = y
-            for block in layer.residual_group["blocks"]:
+            for block in layer.blocks:
                 z = self._block(block, z)
             y = y + layer.conv(z.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1).contiguous()
         deep = net.conv_after_body(net.norm(y).permute(0, 3, 1, 2).contiguous()) + shallow

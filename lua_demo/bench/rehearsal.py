@@ -9,9 +9,8 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -61,7 +60,7 @@ class Rehearsal:
     skipped: dict[str, str]
     notes: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return asdict(self)
 
 
@@ -103,12 +102,13 @@ def rehearse(
         write(base, folder)
         engine = Engine(str(device), _name(dtype), folder)
         for size in sizes:
-            asked: dict[str, Any] = dict(
-                steps=steps or row.steps, guidance=row.guidance, scale=SCALE, size=size, methods=METHODS
+            taken = steps or row.steps
+            request = Request(
+                prompt=PROMPT, base=base, steps=taken, guidance=row.guidance, scale=SCALE, size=size, methods=METHODS
             )
             for number in range(rounds):
-                results = _run(engine, Request(prompt=PROMPT, base=base, seed=number, **asked), tell)
-            yield _summary(base, size, asked["steps"], _dtype(row, dtype), results)
+                results = _run(engine, replace(request, seed=number), tell)
+            yield _summary(base, size, taken, _dtype(row, dtype), results)
 
 
 def write(base: str, folder: Path) -> None:

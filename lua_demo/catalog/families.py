@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 PATCH = 2
+
+Pipeline: TypeAlias = Any
+"""A pipeline of diffusers, or an image-to-image one made of it: no base class there has what is used here."""
+
+Given = dict[str, object]
+"""What the call of a pipeline takes in place of the prompt."""
 
 
 def pack(latent: Tensor) -> Tensor:
@@ -42,48 +48,48 @@ def _as_it_is(latent: Tensor, *_: int) -> Tensor:
     return latent
 
 
-def _text(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+def _text(pipeline: Pipeline, prompt: str, guided: bool, device: torch.device) -> Given:
     return {"prompt": prompt}
 
 
-Encode = Callable[[Any, str, bool, "torch.device"], dict[str, Any]]
+Encode = Callable[[Pipeline, str, bool, "torch.device"], Given]
 EMBEDS = "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"
 
 
-def _guided(**more: Any) -> Encode:
+def _guided(**more: object) -> Encode:
     """For the pipelines that encode the negative prompt too: SD 1, SDXL, SD 3, Z-Image. `more`: what they insist on."""
 
-    def encode(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+    def encode(pipeline: Pipeline, prompt: str, guided: bool, device: torch.device) -> Given:
         made = pipeline.encode_prompt(prompt, device=device, do_classifier_free_guidance=guided, **more)
         return dict(zip(EMBEDS, made, strict=False))  # SD 1 and Z-Image have no pooled ones
 
     return encode
 
 
-def _flux1(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+def _flux1(pipeline: Pipeline, prompt: str, guided: bool, device: torch.device) -> Given:
     embeds, pooled, _ = pipeline.encode_prompt(prompt, None, device=device)
     return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
 
-def _flux2(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+def _flux2(pipeline: Pipeline, prompt: str, guided: bool, device: torch.device) -> Given:
     return {"prompt_embeds": pipeline.encode_prompt(prompt, device=device)[0]}
 
 
-def _klein(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+def _klein(pipeline: Pipeline, prompt: str, guided: bool, device: torch.device) -> Given:
     made = _flux2(pipeline, prompt, guided, device)
     if guided and not pipeline.config.is_distilled:
         made["negative_prompt_embeds"] = pipeline.encode_prompt("", device=device)[0]
     return made
 
 
-def _ernie(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+def _ernie(pipeline: Pipeline, prompt: str, guided: bool, device: torch.device) -> Given:
     made = {"prompt_embeds": pipeline.encode_prompt(prompt, device)}
     if guided:
         made["negative_prompt_embeds"] = pipeline.encode_prompt("", device)
     return made
 
 
-def _qwen(pipeline: Any, prompt: str, guided: bool, device: torch.device) -> dict[str, Any]:
+def _qwen(pipeline: Pipeline, prompt: str, guided: bool, device: torch.device) -> Given:
     made = {}
     for prefix, text in (("", prompt), ("negative_", " "))[: 2 if guided else 1]:
         embeds, mask = pipeline.encode_prompt(text, device=device)
@@ -108,16 +114,16 @@ class Refiner:
     """
 
     pipeline: str | None
-    asked: Callable[[int, int, tuple[int, int]], dict[str, Any]]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    asked: Callable[[int, int, tuple[int, int]], dict[str, float]]
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def _flow_strength(kept: int, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+def _flow_strength(kept: int, steps: int, size: tuple[int, int]) -> dict[str, float]:
     # These round the steps up, SDXL's rounds them down: half a step keeps both away from rounding errors.
     return {"strength": (kept - 0.5) / steps, "width": size[0], "height": size[1]}
 
 
-def _sdxl_strength(kept: int, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+def _sdxl_strength(kept: int, steps: int, size: tuple[int, int]) -> dict[str, float]:
     return {"strength": min(1.0, (kept + 0.5) / steps)}
 
 

@@ -9,7 +9,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import torch
@@ -58,13 +57,14 @@ def main(argv: Sequence[str]) -> int:
     device = resolve_device(args.device)
     dtype = resolve_dtype(args.dtype, device)
     start = time.perf_counter()
-    document: dict[str, Any] = {"machine": machine(device)}
+    facts = machine(device)
+    document: dict[str, object] = {"machine": facts}
     for out in (args.json, args.scale_plot):
         if out:
             with writing(out):
                 out.parent.mkdir(parents=True, exist_ok=True)
                 out.open("a").close()
-    print(f"{' · '.join(str(value) for value in document['machine'].values())}\n", flush=True)
+    print(f"{' · '.join(str(value) for value in facts.values())}\n", flush=True)
     try:
         if args.app:
             measured = app.measure(args.device, args.dtype)
@@ -77,15 +77,15 @@ def main(argv: Sequence[str]) -> int:
         else:
             _compare(device, dtype, args.full, document)
     finally:  # what was measured before an interruption is kept
-        document["seconds"] = time.perf_counter() - start
-        print(f"\n{document['seconds']:.0f} s")
+        document["seconds"] = seconds = time.perf_counter() - start
+        print(f"\n{seconds:.0f} s")
         if args.json:
             with writing(args.json):
                 args.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, str]:
     """Hardware, driver and versions."""
     result = {
         "device": device_label(device),
@@ -101,7 +101,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return result
 
 
-def _plot(args: Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _plot(args: Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, object]:
     name = "full" if args.published else "shipped"
     by_side, by_batch = plot.measure(networks.lua(name), device, dtype)
     label = f"LUA ({'published' if args.published else 'embedded'}), {str(dtype).removeprefix('torch.')}"
@@ -113,9 +113,9 @@ def _plot(args: Namespace, device: torch.device, dtype: torch.dtype) -> dict[str
     return {"network": name, "by_side": [p.to_json() for p in by_side], "by_batch": [p.to_json() for p in by_batch]}
 
 
-def _rehearse(args: Namespace, device: torch.device, dtype: torch.dtype, document: dict[str, Any]) -> None:
+def _rehearse(args: Namespace, device: torch.device, dtype: torch.dtype, document: dict[str, object]) -> None:
     """Adds what was measured as "rehearsals", with {"base", "refused"} for each base that could not be run."""
-    result: list[dict[str, Any]] = []
+    result: list[dict[str, object]] = []
     document["rehearsals"] = result
     rounds = 2 if device.type == "cuda" else 1  # the first one compiles
     for base in ARCHITECTURES if "all" in args.rehearse else dict.fromkeys(args.rehearse):
@@ -129,16 +129,17 @@ def _rehearse(args: Namespace, device: torch.device, dtype: torch.dtype, documen
             result.append({"base": base, "refused": str(error)})
 
 
-def _compare(device: torch.device, dtype: torch.dtype, full: bool, document: dict[str, Any]) -> None:
+def _compare(device: torch.device, dtype: torch.dtype, full: bool, document: dict[str, object]) -> None:
     """Adds to `document` what is measured, as soon as it is there; on CUDA a row that fails stays one row."""
     limits: dict[str, Ceiling] = {name: ceilings(device, kind) for name, kind in MEASURED.items()}
     document["ceilings"] = {name: asdict(limit) for name, limit in limits.items()}
     print(f"{text.of_ceilings(limits)}\n", flush=True)
     on_gpu = device.type == "cuda"
-    document["rows"] = []
+    told: list[dict[str, object]] = []
+    document["rows"] = told
 
     def tell(row: Row) -> None:
-        document["rows"].append({**asdict(row), "verdict": row.verdict})
+        told.append({**asdict(row), "verdict": row.verdict})
         print(text.of_row(row), flush=True)
 
     measured = gpu.measure(device, limits["bf16"], tell) if on_gpu else cpu.measure(limits, full)
@@ -146,7 +147,8 @@ def _compare(device: torch.device, dtype: torch.dtype, full: bool, document: dic
     rows = measured.rows + elsewhere
     document["rows"] = [{**asdict(row), "verdict": row.verdict} for row in rows]
     document["work"] = {name: {"flop": flop, "floor": floor} for name, (flop, floor) in measured.work.items()}
-    document["timings"] = {name: timing.to_json() for name, timing in measured.timings.items()}
+    timed: dict[str, object] = {name: timing.to_json() for name, timing in measured.timings.items()}
+    document["timings"] = timed
     print(f"\n{text.of_timings(measured.timings, measured.work)}\n\n{text.of_rows(rows)}\n", flush=True)
     found: list[paths.Path] = []
     stages: dict[str, Timing] = {}
@@ -155,7 +157,7 @@ def _compare(device: torch.device, dtype: torch.dtype, full: bool, document: dic
         more, timings = paths.measure(device, dtype, base, scale, decoders, "shipped", 1, failed)
         found += more
         stages |= timings
-        document["timings"] |= {name: timing.to_json() for name, timing in timings.items()}
+        timed |= {name: timing.to_json() for name, timing in timings.items()}
     document["paths"] = [path.to_json() for path in found]
     document["failed"] = failed
     print(f"{text.of_timings(stages, {})}\n\n{text.of_paths(found)}")

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -67,7 +66,7 @@ class Evaluation:
         first, second = (self.mean(scale, method, name) for method in (one, other))
         return None if first is None or second is None else first - second
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         names = [*measured(self), "seconds"]
         return {
             "crop": self.crop,

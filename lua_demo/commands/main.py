@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -27,6 +26,7 @@ from lua_demo.machine.arguments import Parser, machine
 from lua_demo.machine.devices import join
 from lua_demo.paths import PINNED
 from lua_demo.report import records
+from lua_demo.report.document import Document
 from lua_demo.report.measures import DISAGREE, NO_LPIPS
 from lua_demo.request.job import resolve
 from lua_demo.request.settings import unchecked
@@ -137,7 +137,7 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     sampler.add_argument("--aspect", default="1:1", help=f"out of {', '.join(ASPECTS)} (default: %(default)s)")
 
 
-def _models(args: argparse.Namespace) -> dict[str, Any]:
+def _models(args: argparse.Namespace) -> dict[str, object]:
     """The settings that `_add_models` adds, as far as they are given."""
     names = ("base", "decoder", "steps", "guidance", "aspect", "force_native", "refine")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -175,7 +175,7 @@ def run_compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _pin(name: str, results: Sequence[Result], document: dict[str, Any], request: Request) -> Path:
+def _pin(name: str, results: Sequence[Result], document: Document, request: Request) -> Path:
     """Write a run of `assets/runs`, compressed as far as possible."""
     for key, row in document["methods"].items():
         upscaler = METHODS[key].upscaler
@@ -193,7 +193,7 @@ def run_batch(args: argparse.Namespace) -> int:
     """0 when all items are there, 1 when any failed."""
     sources = batch.read_sources(args.source, args.out, args.prompts)
     refuse_to_overwrite([args.out / batch.TABLE], args.source)
-    settings = {"size": args.size, "methods": columns.methods_of(args), **_models(args)}
+    settings: dict[str, object] = {"size": args.size, "methods": columns.methods_of(args), **_models(args)}
     items = batch.items(sources, settings, args.scales, args.seeds)
     devices = join(args.device)
     engine = Engine(devices.device, args.dtype, args.weights)

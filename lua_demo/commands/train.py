@@ -9,7 +9,7 @@ import platform
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -28,9 +28,12 @@ from lua_demo.train import autoencoder, duplicates, pixels, stems, upscaler
 from lua_demo.train.data import Crops, sample_crops
 from lua_demo.train.decoded import DecodedPhotos
 from lua_demo.train.held_out import HeldOut
-from lua_demo.train.loop import Settings, Stage, Task, train, with_steps
+from lua_demo.train.loop import Settings, Stage, train, with_steps
 from lua_demo.train.options import parser
 from lua_demo.train.pairs import CachedPairs, FreshPairs, Pairs
+
+if TYPE_CHECKING:
+    from lua_demo.train.generator import GeneratorTask
 
 PIXELS = ("swinir", "cnn")
 
@@ -61,7 +64,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, Any]) -> Task:
+def network_task(
+    args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, object]
+) -> autoencoder.AutoencoderTask | pixels.PixelTask | upscaler.UpscalerTask:
     """The task of the autoencoder, of LUA or of SwinIR; what is known of it is added to `facts`."""
     if args.init and args.width:
         raise UserError(f"--width {args.width} is for a new model, but --init gives one: leave one of them out")
@@ -78,12 +83,12 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
     if args.what == "autoencoder":
         start = load_autoencoder(args.init) if args.init else None
         lua = load_lua(args.lua) if args.lua else None
-        facts["start"] = f"from {name_of(args.init)}" if args.init else "new"
-        facts["keep_latents"] = args.keep_latents
+        origin = f"from {name_of(args.init)}" if args.init else "new"
+        facts |= {"start": origin, "keep_latents": args.keep_latents}
         if args.channels and start:
             start = autoencoder.widened(start, args.channels, crops)
             lua = lua and autoencoder.widened_lua(lua, start, crops)
-            facts["start"] += f", widened to {args.channels} channels"
+            facts["start"] = f"{origin}, widened to {args.channels} channels"
         return autoencoder.AutoencoderTask(crops, samples, start, lua, args.keep_latents, args.channels)
     network = load_network(args.space, args.vae).to(devices.device, memory_format=torch.channels_last)
     facts["vae"] = name_of(args.vae or "default")
@@ -112,7 +117,9 @@ def network_task(args: Namespace, stages: Sequence[Stage], devices: Devices, fac
     return upscaler.UpscalerTask(model, network, pairs, samples, tiny, held_out)
 
 
-def generator_task(args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, Any]) -> Task:
+def generator_task(
+    args: Namespace, stages: Sequence[Stage], devices: Devices, facts: dict[str, object]
+) -> GeneratorTask:
     """The task of the text-to-latent model."""
     from lua_demo.train.generator import Corpus, GeneratorTask  # noqa: PLC0415  diffusers takes seconds to import
 

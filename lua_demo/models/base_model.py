@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub.errors import GatedRepoError, HFValidationError
 from torch import Tensor
 
 from lua_demo.catalog.bases import Base
-from lua_demo.catalog.families import FAMILIES
+from lua_demo.catalog.families import FAMILIES, Given, Pipeline
 from lua_demo.machine import memory
 from lua_demo.machine.memory import DROP_ENCODERS, MODEL_OFFLOAD, RESIDENT, SEQUENTIAL_OFFLOAD, Plan, give_back
-from lua_demo.models.generators import sample
+from lua_demo.models.generators import Start, sample
 from lua_demo.models.weights import hub_file
 from lua_demo.schema import UserError
 
@@ -39,8 +38,8 @@ class BaseModel:
         self.row, self.source, self.device, self.dtype = row, source, device, dtype
         self.family = FAMILIES[row.family]
         self.plan: Plan | None = None
-        self._pipeline: Any = None
-        self._encoded: tuple[tuple[str, bool], dict[str, Any]] | None = None
+        self._pipeline: Pipeline = None
+        self._encoded: tuple[tuple[str, bool], Given] | None = None
 
     @property
     def plan_label(self) -> str:
@@ -110,7 +109,16 @@ class BaseModel:
             self.plan = None
             give_back(self.device)
 
-    def __call__(self, prompt: str, size: tuple[int, int], steps: int, guidance: float, *rest: Any) -> Tensor:
+    def __call__(
+        self,
+        prompt: str,
+        size: tuple[int, int],
+        steps: int,
+        guidance: float,
+        seed: int,
+        told: Callable[[int], None] = lambda step: None,
+        start: Start | None = None,
+    ) -> Tensor:
         """Prompt -> normalised latent, as `generators.sample`. The text encoders run once for a prompt."""
         # Accelerate cannot stream tensors that were made in inference mode.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
@@ -118,14 +126,14 @@ class BaseModel:
                 given = self._text(prompt, guidance > 1)
                 if self._pipeline is None:
                     self._load_for(DROP_ENCODERS, encoders=False)
-                return sample(self._pipeline, self.family, given, size, steps, guidance, *rest)
+                return sample(self._pipeline, self.family, given, size, steps, guidance, seed, told, start)
             finally:
                 # A pipeline takes its networks off the device at its own end: not after a stop or an error, and not
                 # where another pipeline was made of them.
                 if self._pipeline is not None:
                     self._pipeline.maybe_free_model_hooks()
 
-    def _text(self, prompt: str, guided: bool) -> dict[str, Any]:
+    def _text(self, prompt: str, guided: bool) -> Given:
         if self._encoded is None or self._encoded[0] != (prompt, guided):
             self._encoded = None
             if self.plan is DROP_ENCODERS:
@@ -184,7 +192,7 @@ class BaseModel:
         beside = memory.host_bytes(self.device)
         return beside is not None and self.need((512, 512)).weights * memory.MARGIN > beside
 
-    def _from_pretrained(self, changes: dict[str, Any]) -> Any:
+    def _from_pretrained(self, changes: Mapping[str, object]) -> Pipeline:
         import diffusers  # noqa: PLC0415  takes seconds
 
         kind = getattr(diffusers, self.family.pipeline)

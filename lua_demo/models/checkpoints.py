@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from reprlib import repr as brief
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -92,7 +91,7 @@ def foreign_kind(tensors: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def refuse_odd_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path) -> None:
+def refuse_odd_config(config: Mapping[str, object], tensors: Mapping[str, Tensor], file: Path) -> None:
     """UserError for a configuration that describes more layers, or wider ones, than a file of `tensors` can hold."""
     largest = max((value.numel() for value in tensors.values()), default=0)
     for key, value in config.items():

@@ -22,6 +22,7 @@ from lua_demo.schema import UserError
 STRIDE = 8
 MARGIN = 2  # latent pixels by which a latent is continued before its detail is drawn: no padding is seen in training
 Generators = torch.Generator | list[torch.Generator] | None
+StepEnd = Callable[["EmbeddedPipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass
@@ -86,7 +87,7 @@ class EmbeddedPipeline(DiffusionPipeline):
         guidance_scale: float = 3.0,
         generator: Generators = None,
         output_type: str = "latent",
-        callback_on_step_end: Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        callback_on_step_end: StepEnd | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
         image: Tensor | None = None,
         strength: float = 1.0,
@@ -149,7 +150,7 @@ class EmbeddedPipeline(DiffusionPipeline):
         return LatentOutput(images=latents, ignored=ignored)
 
 
-def new_pipeline(detail: dict[str, int] | None = None, **sizes: Any) -> EmbeddedPipeline:
+def new_pipeline(detail: dict[str, int] | None = None, **sizes: int) -> EmbeddedPipeline:
     """An untrained pipeline. `sizes` go to `Denoiser`, those of `detail` to `Detail`."""
     encoder = CaptionEncoder(list(WORDS))
     transformer = Denoiser(text_width=encoder.config.width, **sizes)

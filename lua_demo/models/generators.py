@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lua_demo.catalog.families import FAMILIES, Family, Refiner
+from lua_demo.catalog.families import FAMILIES, Family, Given, Pipeline, Refiner
 from lua_demo.models.checkpoints import UNREADABLE, refuse_no_numbers
 from lua_demo.models.vaes import VAE
 from lua_demo.schema import UserError
@@ -37,9 +36,9 @@ def from_photo(vae: VAE, image: Tensor) -> Tensor:
 
 
 def sample(
-    pipeline: Any,
+    pipeline: Pipeline,
     family: Family,
-    given: dict[str, Any],
+    given: Given,
     size: tuple[int, int],
     steps: int,
     guidance: float,
@@ -57,7 +56,7 @@ def sample(
         told: called after each step with the number of steps that are done.
     """
     latents = None
-    asked: dict[str, Any] = {"height": size[1], "width": size[0]}
+    asked: dict[str, object] = {"height": size[1], "width": size[0]}
     if start is not None:
         assert family.refiner is not None  # methods that refine are left out without it
         pipeline = _image_to_image(pipeline, family.refiner, channels=start.latent.shape[1])
@@ -83,7 +82,7 @@ def sample(
     return family.to_ours(latents.float(), size[1] // STRIDE, size[0] // STRIDE)
 
 
-def _image_to_image(pipeline: Any, row: Refiner, channels: int) -> Any:
+def _image_to_image(pipeline: Pipeline, row: Refiner, channels: int) -> Pipeline:
     """The pipeline of `row`, made of the components of `pipeline`."""
     if row.pipeline is None:
         return pipeline
@@ -98,15 +97,24 @@ def _image_to_image(pipeline: Any, row: Refiner, channels: int) -> Any:
 class PromptToLatent(nn.Module):
     """A small diffusers pipeline as one network. Gradients are for the caller to switch off."""
 
-    def __init__(self, pipeline: Any, family: str = "embedded"):
+    def __init__(self, pipeline: Pipeline, family: str = "embedded"):
         super().__init__()
         self.pipeline, self.family = pipeline, FAMILIES[family]
         self.parts = nn.ModuleList(part for part in pipeline.components.values() if isinstance(part, nn.Module))
 
-    def forward(self, prompt: str, size: tuple[int, int], steps: int, guidance: float, *rest: Any) -> Tensor:
+    def forward(
+        self,
+        prompt: str,
+        size: tuple[int, int],
+        steps: int,
+        guidance: float,
+        seed: int,
+        told: Callable[[int], None] = lambda step: None,
+        start: Start | None = None,
+    ) -> Tensor:
         """Prompt -> normalised latent, as `sample`."""
         given = self.family.encode(self.pipeline, prompt, guidance > 1, self.pipeline.device)
-        return sample(self.pipeline, self.family, given, size, steps, guidance, *rest)
+        return sample(self.pipeline, self.family, given, size, steps, guidance, seed, told, start)
 
 
 def load_generator(source: str | Path) -> PromptToLatent:

@@ -206,7 +206,7 @@ class Models:
             return found
         # On the CPU first: where ZeroGPU emulates CUDA, tensors can be moved but not computed with.
         network = fast(found.network.eval().requires_grad_(False), self.dtype)
-        return replace(found, network=network.to(self.device, memory_format=torch.channels_last))  # type: ignore[call-overload]  # not in the stubs
+        return replace(found, network=network.to(self.device, memory_format=torch.channels_last))
 
     def _base_source(self, key: str, row: Base) -> Source:
         folder = self.weights / "bases" / key

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors.torch import load_file
@@ -25,6 +25,10 @@ TILES = (512, 256, 128)
 NEEDED = "upscalers of others are read by spandrel, which is not installed: pip install spandrel torchvision"
 
 
+Descriptor: TypeAlias = Any
+"""spandrel's, of a model; spandrel is optional, and its types are not known where it is not installed."""
+
+
 class FileUpscaler(nn.Module):
     """Image B x 3 x H x W in [0, 1] -> the same, exactly `scale` times as high and wide.
 
@@ -36,7 +40,7 @@ class FileUpscaler(nn.Module):
         dtype: to compute in, where the model supports it; else float32.
     """
 
-    def __init__(self, models: Mapping[int, Any], dtype: torch.dtype = torch.float32):
+    def __init__(self, models: Mapping[int, Descriptor], dtype: torch.dtype = torch.float32):
         super().__init__()
         self.models = dict(sorted(models.items()))
         self.networks = nn.ModuleDict({str(scale): model.model for scale, model in self.models.items()})
@@ -76,7 +80,7 @@ class FileUpscaler(nn.Module):
         return larger, tuple(told)
 
     @staticmethod
-    def _run(model: Any, image: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+    def _run(model: Descriptor, image: Tensor) -> tuple[Tensor, tuple[str, ...]]:
         """`image`, 1 x 3 x H x W, by the scale of `model`. The descriptor pads it as the architecture requires."""
         tiling = _spandrel().ModelTiling
         sides = () if model.tiling is tiling.INTERNAL else TILES
@@ -109,7 +113,7 @@ def _spandrel() -> ModuleType:
     return spandrel
 
 
-def _read(spandrel: ModuleType, file: Path) -> Any:
+def _read(spandrel: ModuleType, file: Path) -> Descriptor:
     """spandrel's descriptor of the model in `file`."""
     tensors = _tensors(file)
     try:
@@ -127,7 +131,7 @@ def _read(spandrel: ModuleType, file: Path) -> Any:
     return model
 
 
-def _tensors(file: Path) -> dict[str, Any]:
+def _tensors(file: Path) -> Mapping[str, object]:
     if file.suffix.lower() not in SUFFIXES:
         raise UserError(f"{file} is not a file of weights by its name; give one of {', '.join(SUFFIXES)}")
     if not file.is_file():

@@ -18,6 +18,7 @@ from lua_demo.catalog.compositions import Output
 from lua_demo.models.tiles import within_memory
 from lua_demo.models.upscaler_files import FileUpscaler
 from lua_demo.networks.fast import accelerate
+from lua_demo.networks.kinds import Network
 from lua_demo.networks.swin import SwinUpscaler
 from lua_demo.networks.swinir import SwinIR
 
@@ -81,7 +82,7 @@ def enlarge(upscaler: Upscale, x: Tensor, scale: int) -> Output:
     return Output(made, (f"in blended tiles of {side} px, for want of memory",) if side else ())
 
 
-def fast(network: Any, dtype: torch.dtype) -> Any:
+def fast(network: Network, dtype: torch.dtype) -> Network:
     """`network` with every LUA and SwinIR in it, or itself, made `Fast`; an upscaler from a file in `dtype`."""
     if isinstance(network, FileUpscaler):
         return network.set_dtype(dtype)

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -33,6 +33,8 @@ from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.lua import LUA
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.schema import UserError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 PUBLISHED_FILES = {"vaskers5/LUA-FLUX": "lua_flux.pth"}
 """Hub repositories without config.json, and the file in them that is a checkpoint."""
@@ -63,7 +65,8 @@ def load_lua(source: str | os.PathLike[str]) -> LUA:
 
 def load_any_lua(source: str | os.PathLike[str]) -> LUA | FeatureLUA:
     """As `load_lua`, or a FeatureLUA, which takes features instead of latents: see `on_latents`."""
-    return _load((LUA, FeatureLUA), source)
+    kinds: tuple[type[LUA | FeatureLUA], ...] = LUA, FeatureLUA
+    return _load(kinds, source)
 
 
 def load_swinir(source: str | os.PathLike[str]) -> SwinIR:
@@ -120,7 +123,7 @@ def hub_file(repository: str, name: str) -> Path:
     return Path(hf_hub_download(repository, name, local_files_only=not reached))
 
 
-def _load(networks: tuple[type[nn.Module], ...], source: str | os.PathLike[str]) -> Any:
+def _load(networks: tuple[type[Module], ...], source: str | os.PathLike[str]) -> Module:
     """One of `networks`, the one whose weights these are; an error names the first."""
     file, config_file = _locate(source)
     tensors = read_tensors(file)

@@ -13,7 +13,7 @@ trained, whose channels stay what they were.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -120,7 +120,7 @@ class Autoencoder(
         self.decoder = Decoder(latent_channels, fine, coarse, decoder_blocks)
 
     @classmethod
-    def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:
+    def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Self:
         # The mixin's default is not strict: it would leave weights that are missing from the file at random values.
         return super()._from_pretrained(strict=strict, **kwargs)
 

@@ -8,7 +8,7 @@ tried on torch 2.13, and are tested once per process: where they are missing or 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -51,9 +51,9 @@ def linear(
     """T x inputs -> T x outputs: residual + x W^T + b, or gelu(x W^T + b), where `takes` says so."""
     if residual is not None:
         return _ops()._linear_pointwise.binary(x, residual, weight, bias, "add")
-    activation: tuple[str, list[Any], str] = ("gelu", [], "none") if gelu else ("none", [], "")
+    activation: tuple[str, list[object], str] = ("gelu", [], "none") if gelu else ("none", [], "")
     return _ops()._linear_pointwise(x, weight, bias, *activation)
 
 
-def _ops() -> Any:
+def _ops() -> ModuleType:
     return torch.ops.mkldnn

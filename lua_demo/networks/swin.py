@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -246,7 +246,7 @@ class SwinUpscaler(nn.Module, PyTorchModelHubMixin):
             zero(head.conv_last)
 
     @classmethod
-    def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:
+    def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Self:
         # The mixin's default is not strict: it would leave weights that are missing from the file at random values.
         return super()._from_pretrained(strict=strict, **kwargs)
 

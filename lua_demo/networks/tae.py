@@ -6,8 +6,6 @@ model's latents. Parameter names are those of the published files.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,8 +17,8 @@ HALF, QUARTER = 16, 7
 """Number of layers: of the decoder up to half of the picture's resolution, of the encoder up to a quarter of it."""
 
 
-def _conv(inputs: int, outputs: int, **options: Any) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
+def _conv(inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=bias)
 
 
 class Doubling(nn.Conv2d):

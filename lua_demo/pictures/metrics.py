@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from lua_demo.pictures.images import to_tensor
+
+if TYPE_CHECKING:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity as Lpips
 
 PSNR_OF_IDENTICAL = 100.0
 FLIP_PIXELS, FLIP_REACH = 1 << 18, 12
@@ -124,7 +127,7 @@ def lpips(image: Tensor, truth: Tensor) -> float:
 
 
 @functools.cache
-def _lpips_network() -> Any:
+def _lpips_network() -> Lpips:
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # noqa: PLC0415
 
     return LearnedPerceptualImagePatchSimilarity(net_type="squeeze", normalize=True)

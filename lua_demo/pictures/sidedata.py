@@ -10,9 +10,8 @@ import contextlib
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from PIL import Image
 
@@ -123,7 +122,8 @@ def _chunk(name: bytes, content: bytes, sound: bool = True) -> bytes:
 
 def _png(data: bytes) -> tuple[bytes, Side]:
     """Only the header, the palette with its transparency, and the pixels are kept."""
-    beside: dict[Any, Any] = {}
+    beside: dict[bytes, bytes] = {}
+    animated = None
     kept, header, whole = [PNG_START], b"", False
     chunks = list(_chunks(data))
     for index, (name, content, sound) in enumerate(chunks):
@@ -132,7 +132,7 @@ def _png(data: bytes) -> tuple[bytes, Side]:
             header = content.ljust(13, b"\0")
             kept.append(_chunk(name, content, sound))
         elif name == b"IDAT":
-            beside.setdefault("fcTL first", b"fcTL" in beside)
+            animated = b"fcTL" in beside if animated is None else animated
             kept.append(_chunk(name, content, sound or cut_off))
         elif name == b"PLTE" and header[9:10] == b"\x03":
             kept.append(_chunk(name, content, sound))
@@ -144,13 +144,14 @@ def _png(data: bytes) -> tuple[bytes, Side]:
             beside.setdefault(name, content)
             if content.startswith((b"XML:com.adobe.xmp\0", b"Raw profile type")):
                 beside.setdefault(content.split(b"\0")[0], content)
-    side = _png_side(header.ljust(13, b"\0"), beside)
+    side = _png_side(header.ljust(13, b"\0"), beside, bool(animated))
     if not whole:
         side = replace(side, notes=(NO_END,))
     return b"".join([*kept, _chunk(b"IEND", b"")]), side
 
 
-def _png_side(header: bytes, beside: dict) -> Side:
+def _png_side(header: bytes, beside: Mapping[bytes, bytes], animated: bool) -> Side:
+    """`animated`: the picture itself is the first frame."""
     found: dict = {"points_first": True}
     cicp = beside.get(b"cICP", b"")
     if len(cicp) == 4 and cicp[2] == 0:
@@ -167,13 +168,13 @@ def _png_side(header: bytes, beside: dict) -> Side:
     if (kind, len(key)) in ((0, 2), (2, 6)):
         found["key"] = struct.unpack(f">{len(key) // 2}H", key), depth
     if len(count := beside.get(b"acTL", b"")) == 8 and struct.unpack(">II", count)[0] < 1 << 31:
-        found["frames"] = struct.unpack(">II", count)[0] + (not beside.get("fcTL first"))
+        found["frames"] = struct.unpack(">II", count)[0] + (not animated)
     exif = beside.get(b"eXIf") or _raw_profile(beside)
     xmp = beside.get(b"XML:com.adobe.xmp")
     return Side(**found, orientation=orientation(exif, xmp))
 
 
-def _raw_profile(beside: dict) -> bytes | None:
+def _raw_profile(beside: Mapping[bytes, bytes]) -> bytes | None:
     """EXIF as ImageMagick writes it: hexadecimal digits in a text chunk."""
     text = beside.get(b"Raw profile type exif", b"") or beside.get(b"Raw profile type APP1", b"")
     parts = text.split(b"\0", 1)

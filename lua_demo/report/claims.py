@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.methods import METHODS, methods_of
 from lua_demo.catalog.spaces import SPACES
+from lua_demo.report.document import Document, Row
 from lua_demo.report.measures import METRICS
+from lua_demo.request.settings import Settings
 from lua_demo.schema import Request
-
-Row = Mapping[str, Any]
 
 SUBJECT, SAME_TRUNK, NATIVE = "lua", "swinir", "native"
 """What the claims are about; the pixel upscaler of the same architecture; what is sampled at the target size."""
@@ -26,7 +25,7 @@ NO_TRUTH = {
 }
 
 
-def truth(document: Mapping[str, Any]) -> str:
+def truth(document: Document) -> str:
     """The method that the others are measured against: the photo itself, or a scene that was rendered large. Empty
     where there is none: what was sampled large from a prompt is one more sample, not an original.
     """
@@ -35,7 +34,7 @@ def truth(document: Mapping[str, Any]) -> str:
     return TRUTH if method and method.is_truth and row and row["file"] is not None else ""
 
 
-def headline(document: Mapping[str, Any]) -> tuple[str, str] | None:
+def headline(document: Document) -> tuple[str, str] | None:
     """(claim, where it holds): time and quality of LUA's path, of the pixel upscaler of the same architecture, and of
     the best pixel upscaler on show, so that no claim rests on a slow rival; of native, where that was sampled.
 
@@ -82,8 +81,9 @@ def enlarges_pixels(stages: Sequence[str]) -> bool:
 
 def _best_of(pixels: Mapping[str, Row]) -> str | None:
     """The pixel upscaler with the best PSNR; None where not all were measured."""
-    values: dict[str, Any] = {key: (row["metrics"] or {}).get("psnr") for key, row in pixels.items()}
-    return None if not values or None in values.values() else max(values, key=values.__getitem__)
+    values = {key: (row["metrics"] or {}).get("psnr") for key, row in pixels.items()}
+    known = {key: value for key, value in values.items() if value is not None}
+    return None if not known or len(known) < len(values) else max(known, key=known.__getitem__)
 
 
 def _told(row: Row, ours: Row, mark: bool) -> str:
@@ -99,7 +99,7 @@ def _name(row: Row) -> str:
     return row["label"].removesuffix(" (pixels)")
 
 
-def _conditions(document: Mapping[str, Any], rows: Sequence[Row], some_cold: bool) -> list[str]:
+def _conditions(document: Document, rows: Sequence[Row], some_cold: bool) -> list[str]:
     conditions = [
         decoder(document["settings"]),
         document["device"],
@@ -116,7 +116,7 @@ def _conditions(document: Mapping[str, Any], rows: Sequence[Row], some_cold: boo
     return conditions
 
 
-def decoder(settings: Mapping[str, Any]) -> str:
+def decoder(settings: Settings) -> str:
     """What decoded, in words: "embedded decoder", "tiny decoder"."""
     base = BASES.get(settings.get("base", Request.base))
     if base is None:
@@ -150,7 +150,7 @@ def best(rows: Mapping[str, Row], name: str) -> float | None:
     return better(values) if better and len(values) > 1 else None
 
 
-def no_metrics(document: Mapping[str, Any]) -> str:
+def no_metrics(document: Document) -> str:
     """Why nothing is measured, once a method has run; empty where something is or still may be."""
     rows, kind = document["methods"], document["source"]["kind"]
     ran = {key for key, row in rows.items() if row["file"] is not None}

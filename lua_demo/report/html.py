@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -14,6 +12,6 @@ _ENVIRONMENT = Environment(
 )
 
 
-def render(template: str, **values: Any) -> Markup:
+def render(template: str, **values: object) -> Markup:
     """The template of that file name with `values`. Markup among the values is inserted as it is, text is escaped."""
     return Markup(_ENVIRONMENT.get_template(template).render(values))

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.report import claims
+from lua_demo.report.document import Document, Row
 from lua_demo.report.measures import METRICS, format_metric
 from lua_demo.report.records import source_name
 from lua_demo.schema import Request
 
 
-def quote(document: Mapping[str, Any], link: str = "") -> dict[str, Any]:
-    """One sentence with source, scale, latent space, decoder, seed, device and dtype; one table.
+class Quote(TypedDict):
+    """One sentence, and one table.
 
-    Returns:
-        sentence; columns: names; rows: method -> a cell per column; link, as given, where there is one. Times include
-        the decode; a method that was not timed has none.
+    Attributes:
+        columns: names.
+        rows: method -> a cell per column. Times include the decode; a method that was not timed has none.
+        link: of the comparison, where there is one.
     """
+
+    sentence: str
+    columns: list[str]
+    rows: dict[str, list[str]]
+    link: NotRequired[str]
+
+
+def quote(document: Document, link: str = "") -> Quote:
+    """`document` in words. The sentence has source, scale, latent space, decoder, seed, device and dtype."""
     rows = {key: row for key, row in document["methods"].items() if row["file"] is not None}
     names = [name for name in METRICS if any(name in (row["metrics"] or {}) for row in rows.values())]
-    return {
+    words: Quote = {
         "sentence": sentence(document),
         "columns": ["Size", "Time with decoder", *(METRICS[name].head for name in names)],
         "rows": {
@@ -32,11 +42,13 @@ def quote(document: Mapping[str, Any], link: str = "") -> dict[str, Any]:
             ]
             for key, row in rows.items()
         },
-        **({"link": link} if link else {}),
     }
+    if link:
+        words["link"] = link
+    return words
 
 
-def sentence(document: Mapping[str, Any]) -> str:
+def sentence(document: Document) -> str:
     settings = document["settings"]
     base = BASES.get(settings.get("base", Request.base))
     kind, version = document["source"]["kind"], document["versions"].get("lua_demo", "")
@@ -50,7 +62,7 @@ def sentence(document: Mapping[str, Any]) -> str:
     return f"{', '.join(parts)}{f' (lua_demo {version})' if version else ''}."
 
 
-def _time(row: Mapping[str, Any]) -> str:
+def _time(row: Row) -> str:
     if not row["stages"]:
         return "-"
     stages = " + ".join(f"{stage['name']} {stage['seconds']:.3f}" for stage in row["stages"])

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lua_demo.catalog.methods import methods_of
 from lua_demo.pictures.files import read_regular
+from lua_demo.report.document import Document, Made, NamedRow, Row, Source, Stage
 from lua_demo.report.measures import METRICS, format_metric
 from lua_demo.request.settings import to_settings
-from lua_demo.schema import Environment, Progress, Request, Result, printable
+from lua_demo.schema import Environment, Progress, Request, Result, Span, printable
 
 """What a base comes from, as in `Request.kind` -> the field of `Request` that says which."""
 
@@ -24,32 +23,42 @@ PAIR = ("swinir", "lua")
 """What a viewer shows on the left and on the right until its reader chooses."""
 
 
-def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+def rows(results: Sequence[Result]) -> list[NamedRow]:
     """One dict per result, ready for JSON: method, label, file, width, height, stages, total_seconds, peak_bytes,
     metrics, outside, notes, skipped. `file`, `width` and `height` are None for a method that was left out.
     """
-    return [
-        {
-            "method": result.method,
-            "label": result.label,
-            "file": None if result.image is None else f"{result.method}.png",
-            "width": None if result.image is None else result.image.shape[1],
-            "height": None if result.image is None else result.image.shape[0],
-            "stages": [asdict(span) for span in result.spans],
-            "total_seconds": result.seconds,
-            "peak_bytes": max((span.peak_bytes for span in result.spans), default=None),
-            "metrics": None if result.metrics is None else dict(result.metrics),
-            "outside": result.outside,
-            "notes": list(result.notes),
-            "skipped": result.skipped,
-        }
-        for result in results
-    ]
+    return [{"method": result.method, **_row(result)} for result in results]
+
+
+def _row(result: Result) -> Row:
+    return {
+        "label": result.label,
+        "file": None if result.image is None else f"{result.method}.png",
+        "width": None if result.image is None else result.image.shape[1],
+        "height": None if result.image is None else result.image.shape[0],
+        "stages": [_stage(span) for span in result.spans],
+        "total_seconds": result.seconds,
+        "peak_bytes": max((span.peak_bytes for span in result.spans), default=None),
+        "metrics": None if result.metrics is None else dict(result.metrics),
+        "outside": result.outside,
+        "notes": list(result.notes),
+        "skipped": result.skipped,
+    }
+
+
+def _stage(span: Span) -> Stage:
+    return {
+        "name": span.name,
+        "seconds": span.seconds,
+        "peak_bytes": span.peak_bytes,
+        "cold": span.cold,
+        "shared": span.shared,
+    }
 
 
 def to_json(
-    request: Request, results: Sequence[Result], environment: Environment, source: dict[str, Any] | None = None
-) -> dict[str, Any]:
+    request: Request, results: Sequence[Result], environment: Environment, source: Source | None = None
+) -> Document:
     """The content of results.json: `methods` by key as in `rows`, and everything needed to run the comparison again.
 
     `source` is what `describe_source(request)` gives, for a caller that has it already.
@@ -58,11 +67,11 @@ def to_json(
         "source": source or describe_source(request),
         "settings": to_settings(request),
         **environment_json(environment),
-        "methods": {row.pop("method"): row for row in rows(results)},
+        "methods": {result.method: _row(result) for result in results},
     }
 
 
-def describe_source(request: Request) -> dict[str, Any]:
+def describe_source(request: Request) -> Source:
     """The source of the base: kind ("photo", "latent" or "prompt"), file (empty for a prompt), sha256, bytes."""
     path = Path(request.latent or request.image)
     content = request.prompt.encode() if request.prompt else read_regular(path, f"a {request.kind}")
@@ -74,7 +83,7 @@ def describe_source(request: Request) -> dict[str, Any]:
     }
 
 
-def source_name(document: Mapping[str, Any]) -> str:
+def source_name(document: Document) -> str:
     """What people call the source of `to_json`'s document: the prompt, or the name of the file."""
     source = document["source"]
     return str(document["settings"].get("prompt", "")) if source["kind"] == "prompt" else source["file"]
@@ -85,7 +94,7 @@ def stage(progress: Progress) -> str:
     return f"{progress.stage}, step {progress.step} of {progress.steps}" if progress.steps else progress.stage
 
 
-def environment_json(environment: Environment) -> dict[str, Any]:
+def environment_json(environment: Environment) -> Made:
     return {
         "device": environment.device,
         "dtype": environment.dtype,
@@ -94,14 +103,14 @@ def environment_json(environment: Environment) -> dict[str, Any]:
     }
 
 
-def png_metadata(document: dict[str, Any], method: str) -> dict[str, str]:
+def png_metadata(document: Document, method: str) -> dict[str, str]:
     """Text chunks for `<method>.png`, out of `to_json`'s document: the settings and this method's own entry."""
     settings = {key: value for key, value in document.items() if key != "methods"}
     content = {**settings, "method": method, **document["methods"][method]}
     return {"Software": "lua_demo", METADATA_KEY: json.dumps(content)}
 
 
-def captions(document: dict[str, Any], missing: str = "Not run: it was stopped before") -> list[tuple[str, str, str]]:
+def captions(document: Document, missing: str = "Not run: it was stopped before") -> list[tuple[str, str, str]]:
     """Method, label and a line of detail for every method that was asked for, in that order, then for what was added.
 
     `missing` is the detail of those without a result.
@@ -115,12 +124,17 @@ def captions(document: dict[str, Any], missing: str = "Not run: it was stopped b
     ]
 
 
-def is_guest(row: Mapping[str, Any]) -> bool:
+def is_guest(row: Row) -> bool:
     """Whether the picture of this row came from outside: nothing here made or timed it."""
     return bool(row.get("guest"))
 
 
-def _detail(row: dict[str, Any]) -> str:
+def size_of(row: Row) -> tuple[int, int]:
+    """(width, height) in pixels of the picture of this row."""
+    return row["width"] or 0, row["height"] or 0
+
+
+def _detail(row: Row) -> str:
     if row["file"] is None:
         return f"Left out: {row['skipped']}"
     return f"{row['width']} × {row['height']} px" + (f" · {row['total_seconds']:.2f} s" if row["stages"] else "")

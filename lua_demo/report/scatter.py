@@ -6,12 +6,12 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from markupsafe import Markup
 
 from lua_demo.catalog.methods import METHODS
 from lua_demo.report import claims
+from lua_demo.report.document import Document
 from lua_demo.report.html import render
 
 WIDTH, HEIGHT = 360, 230  # units of a panel: about the px of a phone
@@ -33,13 +33,13 @@ class Dot:
     kind: str = "other"
 
 
-def dots_of(document: Mapping[str, Any]) -> list[Dot]:
+def dots_of(document: Document) -> list[Dot]:
     """The methods of a comparison that were timed and measured. What is made from the original does not compete."""
     return [
-        Dot(row["label"], row["total_seconds"], row["metrics"]["psnr"], kind_of([s["name"] for s in row["stages"]]))
+        Dot(row["label"], row["total_seconds"], psnr, kind_of([stage["name"] for stage in row["stages"]]))
         for key, row in document["methods"].items()
         if row["total_seconds"] > 0
-        and (row["metrics"] or {}).get("psnr") is not None
+        and (psnr := (row["metrics"] or {}).get("psnr")) is not None
         and not (key in METHODS and METHODS[key].needs_truth)
     ]
 
@@ -70,7 +70,7 @@ def scatter(panels: Mapping[str, Sequence[Dot]], standalone: bool = False) -> Ma
     )  # fmt: skip
 
 
-def _panel(dots: Sequence[Dot]) -> dict[str, Any]:
+def _panel(dots: Sequence[Dot]) -> dict[str, object]:
     """Ticks, dots and labels in the units of the panel. The axis of time is logarithmic."""
     fast, slow = min(dot.seconds for dot in dots) / 1.4, max(dot.seconds for dot in dots) * 1.4
     low, high = _range([dot.psnr for dot in dots])

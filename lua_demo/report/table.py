@@ -7,8 +7,8 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from lua_demo.report.document import Document, Row
 from lua_demo.report.timing import STAGES, merge
 from lua_demo.schema import Request
 
@@ -18,23 +18,25 @@ AFTER = ("total_s", "peak_mib", *MEASURED, "file", "skipped", "error")
 
 
 def rows(
-    name: str, source: str, request: Request, document: Mapping[str, Any] | None, error: str = ""
-) -> list[dict[str, Any]]:
+    name: str, source: str, request: Request, document: Document | None, error: str = ""
+) -> list[dict[str, object]]:
     """Rows for one item: one per method of its document, and one with the error where there is one.
 
     Their keys are BEFORE, "<stage>_s" for every stage that ran, and AFTER: pixels, seconds, MiB, and the metrics in
     their own units. What is not there is empty in the file.
     """
-    common = {"item": name, "source": source, "seed": request.seed, "scale": request.scale}
+    common: dict[str, object] = {"item": name, "source": source, "seed": request.seed, "scale": request.scale}
     found = {} if document is None else document["methods"]
     made = [common | {"method": method} | _entries(name, row) for method, row in found.items()]
     return [*made, common | {"error": error}] if error else made
 
 
-def _entries(folder: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _entries(folder: str, row: Row) -> dict[str, object]:
     metrics = row["metrics"] or {}
     return {
-        **{key: row[key] for key in ("width", "height", "skipped")},
+        "width": row["width"],
+        "height": row["height"],
+        "skipped": row["skipped"],
         **{f"{stage}_s": round(span.seconds, 6) for stage, span in merge(row).items()},
         "total_s": round(row["total_seconds"], 6) if row["stages"] else None,
         "peak_mib": row["peak_bytes"] and round(row["peak_bytes"] / 2**20, 1),
@@ -51,10 +53,10 @@ class Table:
 
     def __init__(self, path: Path):
         self.path = path
-        self.rows: list[Mapping[str, Any]] = []
+        self.rows: list[Mapping[str, object]] = []
         self.columns: list[str] = []
 
-    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Append `rows`. What is no Unicode in them (bytes of file names) is written out."""
         self.rows += rows
         stages = [f"{stage}_s" for stage in STAGES]
@@ -72,7 +74,7 @@ class Table:
         os.replace(temporary, self.path)
 
 
-def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
     text = io.StringIO(newline="")
     csv.DictWriter(text, columns).writerows(rows)
     return text.getvalue().encode("utf-8", "backslashreplace").decode()

@@ -7,22 +7,22 @@ They are drawn from the document of a comparison (`report.to_json`), so a stored
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal
 
 from lua_demo.report import claims
+from lua_demo.report.document import Document, Row
 from lua_demo.report.html import render
 from lua_demo.report.measures import DISAGREE, METRICS, NO_LPIPS, format_metric
 from lua_demo.report.records import is_guest
 from lua_demo.report.scatter import dots_of, scatter
 from lua_demo.schema import Span
 
-Row = Mapping[str, Any]
-
 # In the order of legend and columns, with a colour in timing.css; any other stage comes last and is drawn in grey.
 STAGES = ("generate", "encode", "upscale", "refine", "decode")
 SHARED = "computed once, charged to all that need it"
 COLD = "first run at this size: includes one-time set-up"
-ARROWS: dict[Any, tuple[str, str]] = {max: ("↑", "higher is better"), min: ("↓", "lower is better")}
+LEGEND: tuple[tuple[Literal["shared", "cold"], str], ...] = (("shared", SHARED), ("cold", COLD))
+ARROWS: dict[object, tuple[str, str]] = {max: ("↑", "higher is better"), min: ("↓", "lower is better")}
 LABELLED_SHARE = 0.09  # a bar segment narrower than this share of the scale has no room for its number
 
 
@@ -57,7 +57,7 @@ def grow(seconds: float, longest: float) -> str:
     return f"{1000 * max(seconds, 0.0) / longest:.3f}"
 
 
-def metric_column(rows: Mapping[str, Row], name: str) -> dict[str, Any]:
+def metric_column(rows: Mapping[str, Row], name: str) -> dict[str, object]:
     """A column of the table: its values as text by method, the best of them, and which way is better."""
     best = claims.best(rows, name)
     values = {key: (row["metrics"] or {}).get(name) for key, row in rows.items()}
@@ -78,7 +78,7 @@ def remarks(rows: Sequence[Row], *more: str) -> list[str]:
     return [*lines, *filter(None, more)]
 
 
-def timing_html(document: Mapping[str, Any], maps: bool = True) -> str:
+def timing_html(document: Document, maps: bool = True) -> str:
     """Claim, bars on one scale, table, plot, remarks and the machine they were measured on; empty without results.
 
     `maps`: beside a page's viewer that can show the error maps which the table offers.
@@ -86,24 +86,18 @@ def timing_html(document: Mapping[str, Any], maps: bool = True) -> str:
     rows = document["methods"]
     if not rows:
         return ""
-    ran = {
-        key: {**row, "spans": merge(row), "guest": is_guest(row)}
-        for key, row in rows.items()
-        if row["file"] is not None
-    }
+    ran = {key: row for key, row in rows.items() if row["file"] is not None}
     shown = list(ran.values())
     longest = max((row["total_seconds"] for row in shown), default=0.0) or 1.0
     return render(
         "timing.html",
-        rows=ran,
+        rows={key: {**row, "spans": merge(row), "guest": is_guest(row)} for key, row in ran.items()},
         headline=claims.headline(document),
         plot=scatter({"PSNR, dB": dots_of(document)}),
         stages=stage_names(shown),
         known=STAGES,
         legend=[
-            (name, words)
-            for name, words in (("shared", SHARED), ("cold", COLD))
-            if any(stage[name] for row in shown for stage in row["stages"])
+            (name, words) for name, words in LEGEND if any(stage[name] for row in shown for stage in row["stages"])
         ],
         metrics={
             name: metric_column(ran, name) for name in METRICS if any(name in (row["metrics"] or {}) for row in shown)

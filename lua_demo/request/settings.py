@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.catalog.methods import METHODS
@@ -14,10 +14,33 @@ from lua_demo.schema import Request
 SOURCES = ("image", "latent")
 """Fields of `Request` that name a file of one machine: they are no settings, and travel as bytes."""
 
-OF_PROMPTS = ("prompt", "steps", "guidance", "aspect", "force_native", "refine")
+
+class Settings(TypedDict):
+    """The fields of `Request` but the files, as JSON holds them.
+
+    Missing are those that mean nothing for the request. Older runs lack more.
+    """
+
+    scale: int
+    size: NotRequired[int]
+    methods: list[str]
+    base: NotRequired[str]
+    seed: NotRequired[int]
+    prompt: NotRequired[str]
+    steps: NotRequired[int]
+    guidance: NotRequired[float]
+    aspect: NotRequired[str]
+    decoder: NotRequired[str]
+    force_native: NotRequired[bool]
+    refine: NotRequired[float]
+
+
+OfPrompts = Literal["prompt", "steps", "guidance", "aspect", "force_native", "refine"]
+
+OF_PROMPTS: tuple[OfPrompts, ...] = ("prompt", "steps", "guidance", "aspect", "force_native", "refine")
 """Fields that mean nothing where the base does not come from a prompt."""
 
-OF_SAMPLING = ("steps", "guidance", "force_native", "refine")
+OF_SAMPLING: tuple[OfPrompts, ...] = ("steps", "guidance", "force_native", "refine")
 """Fields that mean nothing where a prompt is rendered."""
 
 FIELDS = {"prompt": "prompt", "photo": "image", "latent": "latent"}
@@ -29,16 +52,31 @@ ADVISED = ("steps", "guidance")
 DEFAULTS = {field.name: field.default for field in fields(Request) if field.name not in SOURCES}
 
 
-def to_settings(request: Request) -> dict[str, Any]:
+def to_settings(request: Request) -> Settings:
     """Name -> value that JSON can hold, for every field that matters but the files."""
-    idle: tuple[str, ...] = OF_SAMPLING if BASES[request.base].renders else ()
+    idle = OF_SAMPLING if BASES[request.base].renders else ()
     idle = idle if request.prompt else OF_PROMPTS
     idle = idle if any(METHODS[key].refines for key in request.methods) else (*idle, "refine")
-    values = {name: getattr(request, name) for name in DEFAULTS if name not in idle}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    settings: Settings = {
+        "scale": request.scale,
+        "size": request.size,
+        "methods": list(request.methods),
+        "base": request.base,
+        "seed": request.seed,
+        "prompt": request.prompt,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "aspect": request.aspect,
+        "decoder": request.decoder,
+        "force_native": request.force_native,
+        "refine": request.refine,
+    }
+    for name in idle:
+        settings.pop(name, None)
+    return settings
 
 
-def from_settings(settings: Mapping[str, Any], image: str = "", latent: str = "") -> Request:
+def from_settings(settings: Mapping[str, object], image: str = "", latent: str = "") -> Request:
     """As `unchecked`, of settings that a file or a link carries.
 
     Raises:
@@ -47,21 +85,21 @@ def from_settings(settings: Mapping[str, Any], image: str = "", latent: str = ""
     return validated_settings(unchecked(settings, image, latent))
 
 
-def unchecked(settings: Mapping[str, Any], image: str = "", latent: str = "") -> Request:
+def unchecked(settings: Mapping[str, object], image: str = "", latent: str = "") -> Request:
     """The request with these settings, for `job.resolve` to check; names that are no setting are ignored.
 
     What is missing keeps its default. Steps and guidance that are missing or None are, for a prompt, what the makers of
     the base advise.
     """
     given = {name: settings[name] for name in DEFAULTS if name in settings}
-    known = {name: value for name, value in given.items() if value is not None or name not in ADVISED}
+    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None or name not in ADVISED}
     base = known.get("base", Request.base)
     row = BASES.get(base) if isinstance(base, str) and known.get("prompt") else None
     advised = {name: getattr(row, name) for name in ADVISED} if row else {}
     return Request(image, latent=latent, **{**advised, **known})
 
 
-def of_kind(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def of_kind(kind: str, values: Mapping[str, object]) -> dict[str, object]:
     """The entries of `values` that apply to a base of this kind ("prompt", "photo", "latent"), without its source.
 
     A form holds the settings of all kinds at once.
@@ -70,12 +108,12 @@ def of_kind(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in DEFAULTS and name not in left_out}
 
 
-def from_query(query: Mapping[str, str]) -> dict[str, Any]:
+def from_query(query: Mapping[str, str]) -> dict[str, object]:
     """The settings that a page's address carries, unchecked; lists are separated by commas. Empty where it has none."""
     return {name: _parsed(query[name], DEFAULTS[name]) for name in DEFAULTS if name in query}
 
 
-def _parsed(text: str, default: Any) -> Any:
+def _parsed(text: str, default: object) -> object:
     if isinstance(default, tuple):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if isinstance(default, bool):

@@ -11,7 +11,6 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from lua_demo.catalog.methods import methods_of
 from lua_demo.engine import Engine
@@ -21,6 +20,7 @@ from lua_demo.machine.memory import is_out_of_memory
 from lua_demo.pictures import images
 from lua_demo.pictures.files import read_regular, sort_out
 from lua_demo.report import records
+from lua_demo.report.document import Document
 from lua_demo.report.table import Table, rows
 from lua_demo.request.settings import unchecked
 from lua_demo.request.validate import validated_settings
@@ -60,7 +60,7 @@ class Outcome:
     """
 
     item: Item
-    document: dict[str, Any] | None = None
+    document: Document | None = None
     results: tuple[Result, ...] = ()
     kept: bool = False
     error: str = ""
@@ -148,7 +148,10 @@ def file_source(path: str | Path) -> Request:
 
 
 def items(
-    sources: Iterable[Request], settings: Mapping[str, Any], scales: Sequence[int] = (2,), seeds: Sequence[int] = (0,)
+    sources: Iterable[Request],
+    settings: Mapping[str, object],
+    scales: Sequence[int] = (2,),
+    seeds: Sequence[int] = (0,),
 ) -> list[Item]:
     """Every source at every scale, and with every seed where a seed changes anything.
 
@@ -219,7 +222,7 @@ def run(
         Stopped: `stop` was set; what is finished stays.
     """
     make_folder(out)
-    table: list[list[dict[str, Any]]] = []
+    table: list[list[dict[str, object]]] = []
     written = Table(out / TABLE)
     for item in devices.share_of(items):
         raise_if_set(stop)
@@ -289,16 +292,17 @@ def reason(error: Exception) -> str:
     return "out of memory" if is_out_of_memory(error) else "an error of the program"
 
 
-def finished(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+def finished(folder: Path, wanted: Document) -> Document | None:
     """The results in `folder` if they are whole and of the settings, source, weights and dtype of `wanted`."""
     run = read_run(folder, RESULTS)
     if run is None:
         return None
-    same = all(run.document[key] == wanted[key] for key in ("settings", "weights", "dtype"))
-    same = same and run.document["source"]["sha256"] == wanted["source"]["sha256"]
-    made = {method for method, row in run.document["methods"].items() if row["file"]}
-    whole = set(run.document["methods"]) == set(wanted["settings"]["methods"]) and set(run.pictures()) == made
-    return run.document if same and whole else None
+    found = run.document
+    same = found["settings"] == wanted["settings"] and found["source"]["sha256"] == wanted["source"]["sha256"]
+    same = same and found["weights"] == wanted["weights"] and found["dtype"] == wanted["dtype"]
+    made = {method for method, row in found["methods"].items() if row["file"]}
+    whole = set(found["methods"]) == set(wanted["settings"]["methods"]) and set(run.pictures()) == made
+    return found if same and whole else None
 
 
 def _source(request: Request) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lua_demo.catalog.methods import methods_of
-from lua_demo.report.records import is_guest
+from lua_demo.report.records import is_guest, size_of
 from lua_demo.runs.run import Run
 from lua_demo.runs.store import Store
 from lua_demo.runs.votes import Ballots, Tally, Vote, draw_pair, tally
@@ -159,7 +159,7 @@ class Booth:
 def full_size(run: Run) -> list[str]:
     """The methods whose pictures have the target size: the largest that any has."""
     rows = run.document["methods"]
-    sizes = {method: (rows[method]["width"], rows[method]["height"]) for method in run.pictures()}
+    sizes = {method: size_of(rows[method]) for method in run.pictures()}
     return [method for method, size in sizes.items() if size == max(sizes.values())]
 
 

@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Any
 from urllib.parse import parse_qs
 
 from markupsafe import Markup
@@ -21,12 +20,13 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from lua_demo.catalog.bases import BASES
 from lua_demo.report import claims, records
+from lua_demo.report.document import Document, Row, Source
 from lua_demo.report.html import render
 from lua_demo.report.quote import quote
 from lua_demo.report.timing import timing_html
 from lua_demo.report.viewer_files import static, viewer_files
 from lua_demo.runs.pins import Pin, colour, draw_pin, read_pins
-from lua_demo.runs.run import SOURCE_KEYS, Run
+from lua_demo.runs.run import Run
 from lua_demo.schema import Request, UserError
 
 PAPER, INK, QUIET = "#ffffff", "#1c1c1c", "#5c5c5c"
@@ -186,15 +186,27 @@ def blink(run: Run, one: str, other: str, side: int = BLINK_SIDE) -> bytes:
         _write(pen, (MARGIN, crop[1] + 5), label, TEXT, INK, crop[0] - 2 * MARGIN)
         _write(pen, (MARGIN, crop[1] + 30), detail, SMALL, QUIET, crop[0] - 2 * MARGIN)
         frames.append(frame)
-    more: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "duration": BLINK_MS, "loop": 0}
-    return _bytes(frames[0], "WEBP", lossless=True, quality=0, method=0, minimize_size=False, **more)
+    return _bytes(
+        frames[0], "WEBP", lossless=True, quality=0, method=0, minimize_size=False,
+        save_all=True, append_images=frames[1:], duration=BLINK_MS, loop=0,
+    )  # fmt: skip
 
 
-def _portable(document: Mapping[str, Any]) -> dict[str, Any]:
+def _portable(document: Document) -> Document:
     """The document of a stored run as `records.to_json` gave it: nothing of the place where it is stored."""
-    methods = {key: {**row, "file": row["file"] and f"{key}.png"} for key, row in document["methods"].items()}
-    source = {key: value for key, value in document["source"].items() if key in SOURCE_KEYS}
-    return {**{key: value for key, value in document.items() if key != "created"}, "source": source, "methods": methods}
+    methods: dict[str, Row] = {
+        key: {**row, "file": row["file"] and f"{key}.png"} for key, row in document["methods"].items()
+    }
+    known = document["source"]
+    source: Source = {
+        "kind": known["kind"],
+        "file": known["file"],
+        "sha256": known["sha256"],
+        "bytes": known["bytes"],
+    }
+    portable: Document = {**document, "source": source, "methods": methods}
+    portable.pop("created", None)
+    return portable
 
 
 def _results_json(run: Run) -> bytes:
@@ -261,7 +273,7 @@ def _plain(text: str) -> str:
     return "".join(letter if letter.isascii() or letter == "·" else "?" for letter in letters)
 
 
-def _bytes(image: Image.Image, kind: str, **options: Any) -> bytes:
+def _bytes(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -272,14 +284,14 @@ def _data_url(path: Path) -> dict[str, str]:
     return {"url": f"data:{MIME.get(path.suffix, 'application/octet-stream')};base64,{content}"}
 
 
-def _summary(document: Mapping[str, Any]) -> str:
+def _summary(document: Document) -> str:
     settings = document["settings"]
     base = BASES.get(settings.get("base", Request.base))
     latents = f" in {base.space} latents" if base else ""
     return f"{records.source_name(document)}, {settings['scale']}×{latents}"
 
 
-def _settings(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _settings(document: Document) -> list[tuple[str, str]]:
     values = {name: value for name, value in document["settings"].items() if value not in ("", None)}
     source = document["source"]
     lines = [

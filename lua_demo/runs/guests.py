@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from lua_demo.pictures import images, metrics
 from lua_demo.report import claims
-from lua_demo.report.records import is_guest
+from lua_demo.report.document import Row
+from lua_demo.report.records import is_guest, size_of
 from lua_demo.runs.run import Run
 from lua_demo.runs.store import Store, sha256
 from lua_demo.schema import UserError
@@ -37,10 +37,10 @@ def with_guests(store: Store, run: Run, files: Sequence[tuple[str, Path]]) -> Ru
     pictures = run.pictures()
     if not pictures or not files:
         raise UserError("there is nothing to keep; compare again, then add a picture")
-    rows: dict[str, Any] = dict(run.document["methods"])
+    rows = dict(run.document["methods"])
     if len(files) + sum(map(is_guest, rows.values())) > MOST_GUESTS:
         raise UserError(f"{MOST_GUESTS} pictures from outside are the most; take one away first")
-    size = max(((rows[key]["width"], rows[key]["height"]) for key in pictures), key=lambda side: side[0] * side[1])
+    size = max((size_of(rows[key]) for key in pictures), key=lambda side: side[0] * side[1])
     truth = _truth(run)
     draft = store.draft()
     try:
@@ -79,7 +79,7 @@ def label(name: str) -> str:
     return stem[:LABEL_LENGTH] or "A picture from outside"
 
 
-def _row(name: str, path: Path, image: np.ndarray, note: str, truth: np.ndarray | None) -> dict[str, Any]:
+def _row(name: str, path: Path, image: np.ndarray, note: str, truth: np.ndarray | None) -> Row:
     return {
         "label": label(name),
         "file": "guest.png",  # `finish` puts the name of the stored file here

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from lua_demo.report.document import Document, Source
 from lua_demo.runs.outputs import write_display
-from lua_demo.runs.run import Document, Run
+from lua_demo.runs.run import Run
 from lua_demo.runs.store import NotKept, Store
 from lua_demo.schema import Result
 
@@ -38,7 +37,7 @@ class Keeping:
         if self.run is None:
             self._give_up()
 
-    def add(self, result: Result, source: Mapping[str, Any]) -> Path | None:
+    def add(self, result: Result, source: Source) -> Path | None:
         """Write what a stored run holds of `result`; the picture, None where there is none or it is not kept.
 
         `source` is what `records.describe_source` gives.

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from lua_demo.pictures import images
 from lua_demo.pictures.latents import save_latent
 from lua_demo.report import records
+from lua_demo.report.document import Document, Source
 from lua_demo.runs import store
 from lua_demo.schema import Result, UserError
 
 RESULTS, LATENT = "results.json", "latent.safetensors"
 
 
-def write_result(out: Path, result: Result, document: dict[str, Any]) -> None:
+def write_result(out: Path, result: Result, document: Document) -> None:
     """Write `<method>.png` with all about it inside, the base latent, and last results.json, which is `document`.
 
     Raises:
@@ -31,7 +31,7 @@ def write_result(out: Path, result: Result, document: dict[str, Any]) -> None:
         store.write_json(out / RESULTS, document)
 
 
-def write_display(folder: Path, result: Result, source: Mapping[str, Any], effort: int = 0) -> Path | None:
+def write_display(folder: Path, result: Result, source: Source, effort: int = 0) -> Path | None:
     """Write what a stored run holds of `result`: a lossless picture for browsers, whose path is returned, and the base
     latent.
 

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from lua_demo.catalog.methods import methods_of
 from lua_demo.pictures.images import DECODE_ERRORS
+from lua_demo.report.document import Made
 from lua_demo.report.records import METADATA_KEY, environment_json
 from lua_demo.request.settings import FIELDS, from_settings
 from lua_demo.schema import Environment, Request, UserError
@@ -90,7 +90,7 @@ def differences(provenance: Provenance, environment: Environment) -> list[str]:
     ]
 
 
-def _flat(content: Mapping[str, Any]) -> dict[str, str]:
+def _flat(content: Made) -> dict[str, str]:
     parts = {"device": content["device"], "dtype": content["dtype"], **content["versions"]}
     parts |= {f"weights of {role}": value for role, value in content["weights"].items()}
     return {name: _text(value)[:200] for name, value in parts.items()}

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +14,7 @@ from lua_demo.engine import Engine
 from lua_demo.paths import EXAMPLES
 from lua_demo.pictures.images import DECODE_ERRORS
 from lua_demo.report import records
-from lua_demo.request.settings import FIELDS
+from lua_demo.report.document import Document
 from lua_demo.runs import provenance
 from lua_demo.runs.provenance import Provenance
 from lua_demo.runs.store import Store, sha256
@@ -39,7 +38,7 @@ class Recreation:
     result: Result
     same: bool
     verdict: str
-    document: dict[str, Any]
+    document: Document
     differences: list[str]
 
 
@@ -67,8 +66,8 @@ def recreate(path: str | Path, engine: Engine, store: Store, source: str | Path 
                 f"{made.file}, the {made.kind} that {path.name} was made from, is not here "
                 f"(sha256 {made.sha256[:12]}); give it with --image"
             )
-        given: dict[str, Any] = {FIELDS[made.kind]: str(found)}
-        request = replace(request, **given)
+        file = str(found)
+        request = replace(request, latent=file) if made.kind == "latent" else replace(request, image=file)
     with contextlib.closing(engine.compare(request)) as events:
         result = next(event for event in events if isinstance(event, Result))
     if result.image is None:

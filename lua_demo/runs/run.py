@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard, cast
 
 from lua_demo.paths import EXAMPLES
 from lua_demo.pictures.files import read_regular
+from lua_demo.report.document import Document
 from lua_demo.report.records import is_guest
 from lua_demo.request.settings import FIELDS
 from lua_demo.schema import Span
@@ -20,8 +22,6 @@ MOST_CHARACTERS = 2000  # of any text in a run that is shown
 MOST = 1e15  # of any number in a run: bytes, pixels, seconds since 1970
 SOURCE_KEYS = {"kind": str, "file": str, "sha256": str, "bytes": int}
 
-Document = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Run:
@@ -30,8 +30,7 @@ class Run:
     Attributes:
         id: what a link names; empty for a folder that is in no store.
         folder: where its files are.
-        document: what `report.to_json` gives, with the names of the files here; in a store also `created` (seconds
-            since 1970), and in `source` the file that holds it (`stored`) or the example that it is (`example`).
+        document: what `records.to_json` gives, with the names of the files here.
     """
 
     id: str
@@ -69,7 +68,7 @@ def read_run(folder: Path, name: str = "run.json", run_id: str = "") -> Run | No
     if folder.is_symlink() or path.is_symlink():
         return None
     try:
-        document = json.loads(read_regular(path, "a run").decode("utf-8"))
+        document: object = json.loads(read_regular(path, "a run").decode("utf-8"))
         json.dumps(
             document, ensure_ascii=False, allow_nan=False
         ).encode()  # a browser reads neither NaN nor a lone surrogate
@@ -78,13 +77,14 @@ def read_run(folder: Path, name: str = "run.json", run_id: str = "") -> Run | No
         return None
 
 
-def _well_formed(document: Any) -> bool:
+def _well_formed(read: object) -> TypeGuard[Document]:
     """Whether everything that readers rely on is there, of its type and in its range."""
+    document = cast(Document, read)  # if it is none, an error below says so
     try:
         settings, source, methods = document["settings"], document["source"], document["methods"]
-        texts = [document["device"], document["dtype"], *settings["methods"]]
+        texts: list[object] = [document["device"], document["dtype"], *settings["methods"]]
         texts += [*document["weights"].values(), *document["versions"].values()]
-        numbers = [document.get("created", 0)]
+        numbers: list[object] = [document.get("created", 0)]
         for row in methods.values():
             if any(stage.keys() != STAGE_KEYS for stage in row["stages"]):
                 return False
@@ -103,7 +103,8 @@ def _well_formed(document: Any) -> bool:
         plain = plain and type(settings["scale"]) is int
         plain = plain and all(isinstance(text, str) and len(text) <= MOST_CHARACTERS for text in texts)
         plain = plain and all(isinstance(number, (int, float)) and 0 <= abs(number) < MOST for number in numbers)
-        known = all(isinstance(source[key], kind) for key, kind in SOURCE_KEYS.items())
+        facts: Mapping[str, object] = source
+        known = all(isinstance(facts[key], kind) for key, kind in SOURCE_KEYS.items())
         return plain and known and source["kind"] in FIELDS and document.get("created", 0) >= 0
     except (KeyError, TypeError, AttributeError):
         return False

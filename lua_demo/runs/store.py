@@ -23,7 +23,8 @@ from filelock import FileLock, Timeout
 
 from lua_demo.paths import EXAMPLES, PINNED
 from lua_demo.pictures.formats import SUFFIXES
-from lua_demo.runs.run import Document, Run, read_run
+from lua_demo.report.document import Document, Kept, Row, Source
+from lua_demo.runs.run import Run, read_run
 from lua_demo.schema import UserError
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # secrets.token_urlsafe(16): 128 bits
@@ -106,7 +107,9 @@ class Store:
         """
         try:
             there = {path.stem: path.name for path in draft.iterdir()}
-            methods = {key: {**row, "file": row["file"] and there.get(key)} for key, row in document["methods"].items()}
+            methods: dict[str, Row] = {
+                key: {**row, "file": row["file"] and there.get(key)} for key, row in document["methods"].items()
+            }
             document = {**document, "methods": methods, "created": int(time.time())}
             document["source"] = {**document["source"], **_keep_source(draft, document["source"], source)}
             write_json(draft / "run.json", document)
@@ -231,7 +234,7 @@ def write_json(path: Path, document: Document) -> None:
     os.replace(temporary, path)
 
 
-def _keep_source(folder: Path, known: Document, source: str | Path | None) -> dict[str, str]:
+def _keep_source(folder: Path, known: Source, source: str | Path | None) -> Kept:
     """Where the source is from now on: an example of the checkout by name, else a copy in `folder`."""
     if not source:
         return {}

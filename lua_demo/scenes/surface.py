@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from lua_demo.scenes.noise import lerp, smoothstep
@@ -13,6 +11,10 @@ from lua_demo.scenes.terrain import FAR, NEAR, Terrain
 
 _CASCADES = (20.0, 85.0, FAR)  # depth that each shadow map covers
 _STRATA = [linear(c) for c in ("#7d5340", "#a86f50", "#c69a72", "#96614b", "#bd8660", "#6f4a3e", "#d6b08a", "#a5755a")]
+
+
+Map = tuple[float, float, float, np.ndarray]
+"""Half of the side, the side of a cell and the reach, in units of the scene; what `Shadows` keeps of each cell."""
 
 
 class Shadows:
@@ -26,12 +28,12 @@ class Shadows:
         norm = float(np.hypot(ux, uz))
         self.along = (ux / norm, uz / norm)
         self.fall = float(sky.sun[1]) / norm
-        self.maps: list[Any] = []
+        self.maps: list[Map] = []
         # The widest first, so that each map knows what outside of it throws shadows into it.
         for reach in reversed(_CASCADES):
             self.maps.insert(0, self._map(terrain, reach, cells))
 
-    def _map(self, terrain: Terrain, reach: float, cells: int):
+    def _map(self, terrain: Terrain, reach: float, cells: int) -> Map:
         ax, az = self.along
         half = 0.80 * reach
         step = 2 * half / cells

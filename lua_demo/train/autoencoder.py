@@ -7,7 +7,6 @@ what LUA predicts where detail is lost. Afterwards `train lua` goes on with LUA 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +15,11 @@ from torch.nn import functional as F
 
 from lua_demo.networks.autoencoder import Autoencoder
 from lua_demo.networks.lua import LUA
-from lua_demo.networks.skip import least_squares
+from lua_demo.networks.skip import LinearSkip, least_squares
 from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train.data import Crops, shrink
-from lua_demo.train.loop import Stage, save_with_facts
+from lua_demo.train.loop import Facts, Stage, save_with_facts, total_of
 from lua_demo.train.upscaler import DECODED, SCALES, configuration, fit_skips, new_lua, pixel_term
 
 DETAIL_STD = 0.6  # of added channels: as of the finer ones among the first
@@ -91,10 +90,11 @@ def widened_lua(lua: LUA, autoencoder: Autoencoder, crops: Crops) -> LUA:
     for scale in lua.scales:
         images = crops.batch(144, crops.smallest, np.random.default_rng(2)).split(12)
         pairs = ((autoencoder.encode(shrink(image, scale)), autoencoder.encode(image)) for image in images)
-        skip: Any = result.skips[f"x{scale}"].conv
-        weight, bias = least_squares((x, F.pixel_unshuffle(target - result(x, scale), scale)) for x, target in pairs)
-        skip.weight += weight
-        skip.bias += bias
+        skip = result.skips[f"x{scale}"]
+        assert isinstance(skip, LinearSkip)
+        found = least_squares((x, F.pixel_unshuffle(target - result(x, scale), scale)) for x, target in pairs)
+        for parameter, value in zip(skip.conv.parameters(), found, strict=True):
+            parameter.add_(value)
     return result
 
 
@@ -160,8 +160,9 @@ class AutoencoderTask:
             small = shrink(image, scale)
             latent = model.encode(small)
             output = model.decode(lua(latent, scale))
-            decoded: Any = sum(weight * pixel_term(name, output, image, scale) for name, weight in DECODED.items())
-            terms["upscaled"] = decoded
+            terms["upscaled"] = total_of(
+                weight * pixel_term(name, output, image, scale) for name, weight in DECODED.items()
+            )
             terms["seams"] = terms["seams"] + L.seam_l1(output, image, model.stride)
             terms["uneven"] = (
                 terms["uneven"]
@@ -187,7 +188,7 @@ class AutoencoderTask:
     def pixels(self, stage: Stage) -> int:
         return stage.batch * stage.crop**2
 
-    def save(self, model: Together, folder: Path, facts: dict) -> None:
+    def save(self, model: Together, folder: Path, facts: Facts) -> None:
         """The autoencoder in `folder`, LUA in `folder`/lua; in float16, whose rounding costs no digit of the cards."""
         save_with_facts(model.autoencoder, folder, facts, torch.float16)
         save_with_facts(model.lua, folder / "lua", facts, torch.float16)

@@ -28,7 +28,7 @@ from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train import texture
 from lua_demo.train.autoencoder import padded
-from lua_demo.train.loop import Stage
+from lua_demo.train.loop import Facts, Stage
 from lua_demo.train.texture import Critic
 
 STAGES = [
@@ -280,7 +280,7 @@ class GeneratorTask:
     def pixels(self, stage: Stage) -> int:
         return stage.batch * stage.crop**2
 
-    def save(self, model: Together, folder: Path, facts: dict) -> None:
+    def save(self, model: Together, folder: Path, facts: Facts) -> None:
         """The pipeline, as `EmbeddedPipeline.from_pretrained` reads it, with training.json."""
         for part in (model.text_encoder, model.transformer, model.detail):
             part.register_to_config(_name_or_path="")  # where training started from is a path of this machine

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +18,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lua_demo.machine.devices import Devices
+from lua_demo.networks.kinds import Network
 from lua_demo.pictures.images import save_png
 from lua_demo.schema import UserError
 from lua_demo.train.optimiser import Optimiser
+
+Model = TypeVar("Model", bound=nn.Module)
+Facts = Mapping[str, object]
+"""What is known of a training, as JSON holds it."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +62,31 @@ def read_plan(text: str) -> list[Stage]:
     return [Stage(**{**stage, "betas": tuple(stage["betas"])}) for stage in json.loads(text)]
 
 
-class Task(Protocol):
+class Savable(Network, Protocol):
+    """A network of the hub's mixin."""
+
+    def save_pretrained(self, folder: Path, /) -> object: ...
+
+
+class Task(Protocol[Model]):
     """What is trained: the loop knows nothing else about it."""
 
     name: str
-    model: Any
+    model: Model
 
     def losses(self, stage: Stage, rng: np.random.Generator, step: int) -> dict[str, Tensor]:
         """The unweighted loss terms of one random batch, by name, at `step` of `stage`."""
 
-    def sample(self, model: Any) -> np.ndarray:
+    def sample(self, model: Model) -> np.ndarray:
         """A contact sheet, H x W x 3 uint8, made by `model` (the EMA)."""
 
-    def validate(self, model: Any) -> dict[str, float]:
+    def validate(self, model: Model) -> dict[str, float]:
         """What `model` (the EMA) reaches on pictures kept apart, by name; empty where there are none."""
 
     def pixels(self, stage: Stage) -> int:
         """Target pixels that a step of `stage` compares with, on average over the scales it may draw."""
 
-    def save(self, model: Any, folder: Path, facts: dict) -> None:
+    def save(self, model: Model, folder: Path, facts: Facts) -> None:
         """Write `model` (the EMA) to `folder` in its final form."""
 
 
@@ -93,10 +105,10 @@ class Settings:
     sample_every: int = 500
     validate_every: int = 250
     seed: int = 0
-    facts: dict = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
 
 
-def save_with_facts(model: Any, folder: Path, facts: dict, dtype: torch.dtype = torch.float32) -> None:
+def save_with_facts(model: Savable, folder: Path, facts: Facts, dtype: torch.dtype = torch.float32) -> None:
     """`save_pretrained` into `folder` in `dtype`, with what is known of the training beside it in training.json."""
     copy.deepcopy(model).to(dtype).save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -112,7 +124,7 @@ def learning_rate(stage: Stage, step: int, warmup: int) -> float:
     return stage.lr * 0.5 ** sum(step >= stage.steps * share for share in (0.5, 0.75, 0.9))
 
 
-def train(task: Task, stages: list[Stage], settings: Settings) -> None:
+def train(task: Task[Model], stages: list[Stage], settings: Settings) -> None:
     """Run all stages, or what is left of them: a second call with the same `settings.out` resumes from the last
     checkpoint. On several devices every one of them runs this, and the first one writes.
     """
@@ -146,15 +158,16 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
     began = since = time.monotonic()
 
     def checkpoint() -> None:
+        took = seconds + time.monotonic() - began
         state = {
-            "plan": json.dumps(plan), "done": done, "seconds": seconds + time.monotonic() - began,
+            "plan": json.dumps(plan), "done": done, "seconds": took,
             "model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
         }  # fmt: skip
         torch.save(state, state_file.with_suffix(".tmp"))
         os.replace(state_file.with_suffix(".tmp"), state_file)
         facts = {
             **settings.facts, "steps": done, "of_steps": total, "pixels": _pixels(task, stages, done) * devices.count,
-            "seconds": round(state["seconds"]), "stages": plan,
+            "seconds": round(took), "stages": plan,
         }  # fmt: skip
         task.save(average, out / "model", facts)
 
@@ -168,7 +181,7 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
             torch.manual_seed(settings.seed * 1_000_003 + done)
             with autocast:
                 terms = task.losses(stage, rng, step)
-            loss: Any = sum(stage.weights[name] * terms[name] for name in stage.weights)
+            loss = total_of(stage.weights[name] * terms[name] for name in stage.weights)
             if not torch.isfinite(loss):
                 raise RuntimeError(
                     f"{task.name}: the loss is {loss.item()} at step {done}; lower the rate of stage {stage.name}"
@@ -210,13 +223,18 @@ def train(task: Task, stages: list[Stage], settings: Settings) -> None:
     devices.wait()
 
 
+def total_of(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of one term at least."""
+    return functools.reduce(torch.add, terms)
+
+
 def with_steps(stages: Sequence[Stage], total: int) -> list[Stage]:
     """`stages` with `total` steps, shared as before."""
     before = sum(stage.steps for stage in stages)
     return [replace(stage, steps=max(1, stage.steps * total // before)) for stage in stages]
 
 
-def _pixels(task: Task, stages: list[Stage], done: int) -> int:
+def _pixels(task: Task[Model], stages: list[Stage], done: int) -> int:
     """Target pixels that one device compared with in the first `done` steps."""
     seen, left = 0, done
     for stage in stages:

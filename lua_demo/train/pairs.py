@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ class CachedPairs:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         device = next(network.parameters()).device
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, np.memmap] = {}
         for start in tqdm(range(0, self.count, ENCODED_AT_ONCE), desc="latents", unit="batch"):
             rng = np.random.default_rng((0, start))
             image = crops.batch(min(ENCODED_AT_ONCE, self.count - start), self.size, rng).to(device)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from lua_demo.networks.cnn import CNN
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.train.decoded import DecodedPhotos
 from lua_demo.train.held_out import HeldOut
-from lua_demo.train.loop import Stage, save_with_facts
+from lua_demo.train.loop import Facts, Stage, save_with_facts
 from lua_demo.train.upscaler import DECODED, SCALES, pixel_term
 
 WIDTH = 96
@@ -55,16 +54,16 @@ class PixelTask:
         scales = self.model.scales
         if stage.draws_one_head(step):
             scales = (scales[rng.integers(len(scales))],)
-        totals: dict[str, Any] = dict.fromkeys(stage.weights, 0.0)
+        totals: dict[str, Tensor] = {}
         for scale in scales:
             base, target = self.photos.batch(stage.batch, stage.crop, scale, rng)
             output = self.model(base.to(device, memory_format=torch.channels_last), scale).float()
             for name in stage.weights:
-                totals[name] = totals[name] + pixel_term(name, output, target.to(device), scale) / len(scales)
+                totals[name] = totals.get(name, 0.0) + pixel_term(name, output, target.to(device), scale) / len(scales)
         return totals
 
     @torch.no_grad()
-    def sample(self, model: Any) -> np.ndarray:
+    def sample(self, model: SwinIR | CNN) -> np.ndarray:
         """Rows: target, then for each scale decode-then-bicubic and the model."""
         rows = [self.samples.images]
         for scale, base in self.samples.bases.items():
@@ -72,12 +71,12 @@ class PixelTask:
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
-    def validate(self, model: Any) -> dict[str, float]:
+    def validate(self, model: SwinIR | CNN) -> dict[str, float]:
         return self.held_out.gains(lambda base, _, scale: model(base, scale)) if self.held_out else {}
 
     def pixels(self, stage: Stage) -> int:
         sides = [(stage.crop * scale) ** 2 for scale in self.model.scales]
         return stage.batch * sum(sides) // (len(sides) if stage.one_head == 1 else 1)
 
-    def save(self, model: Any, folder: Path, facts: dict) -> None:
+    def save(self, model: SwinIR | CNN, folder: Path, facts: Facts) -> None:
         save_with_facts(model, folder, facts, torch.float16)

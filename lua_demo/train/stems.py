@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lua_demo.networks.cnn import CNN, UNSHUFFLE
 from lua_demo.networks.feature_lua import FeatureLUA
 from lua_demo.networks.skip import least_squares
-from lua_demo.networks.swin import SwinUpscaler
+from lua_demo.networks.swin import Head, SwinUpscaler
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.schema import UserError
 from lua_demo.train.decoded import DecodedPhotos
@@ -63,27 +63,25 @@ def start_from_cnn(
             f"of {width}: give a smaller --stem or a larger --width"
         )
     # A CNN subtracts 0.5, a SwinIR the mean colour: the first bias makes up for the difference inside the picture.
-    given: Any = cnn.conv_first
-    first: Any = model.conv_first
-    first.weight[:width] = given.weight
+    (weight, bias), (given, given_bias) = _values(model.conv_first), _values(cnn.conv_first)
+    weight[:width] = given
     shift = (model.mean.flatten() - 0.5).repeat_interleave(UNSHUFFLE**2)
-    first.bias[:width] = given.bias + (given.weight.sum((2, 3)) * shift).sum(1)
+    bias[:width] = given_bias + (given.sum((2, 3)) * shift).sum(1)
     for block, source in zip(model.stem, cnn.blocks, strict=False):
         for name in ("conv1", "conv2"):
-            convolution, given = getattr(block, name), getattr(source, name)
-            convolution.weight[:width] = 0
-            convolution.weight[:width, :width] = given.weight
-            convolution.bias[:width] = given.bias
+            (weight, bias), (given, given_bias) = _values(getattr(block, name)), _values(getattr(source, name))
+            weight[:width] = 0
+            weight[:width, :width] = given
+            bias[:width] = given_bias
     for parameter in model.conv_after_body.parameters():
         parameter.zero_()
     whole = len(model.stem) == len(cnn.blocks)
     for scale in model.scales:
         if whole and scale in cnn.scales:
-            head: Any = model.heads[f"x{scale}"]
-            convolution, given = head.conv_last, cnn.heads[f"x{scale}"]
-            convolution.weight.zero_()
-            convolution.weight[:, :width] = given.weight
-            convolution.bias.copy_(given.bias)
+            (weight, bias), (given, given_bias) = _last(model, scale), _values(cnn.heads[f"x{scale}"])
+            weight.zero_()
+            weight[:, :width] = given
+            bias.copy_(given_bias)
         else:
             fit_head(model, photos, scale, side, batches, count)
 
@@ -99,6 +97,18 @@ def fit_head(model: SwinIR, photos: DecodedPhotos, scale: int, side: int, batche
             features = model._trunk(base - model.mean)
             yield features, F.pixel_unshuffle(target - larger, scale * model.unshuffle)
 
-    head: Any = model.heads[f"x{scale}"].conv_last
-    for parameter, found in zip((head.weight, head.bias), least_squares(pairs(), "constant"), strict=True):
+    for parameter, found in zip(_last(model, scale), least_squares(pairs(), "constant"), strict=True):
         parameter.copy_(found)
+
+
+def _last(model: SwinIR, scale: int) -> tuple[Tensor, Tensor]:
+    """As `_values`, of the last convolution of a head."""
+    head = model.heads[f"x{scale}"]
+    assert isinstance(head, Head)
+    return _values(head.conv_last)
+
+
+def _values(convolution: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that has both."""
+    assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+    return convolution.weight, convolution.bias

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -18,17 +18,31 @@ from torch.nn import functional as F
 from lua_demo.networks.feature_lua import FeatureLUA, lost, on_latents
 from lua_demo.networks.kinds import Codec
 from lua_demo.networks.lua import LUA
+from lua_demo.networks.skip import LinearSkip
 from lua_demo.networks.swinir import SwinIR
 from lua_demo.networks.tae import TinyAutoencoder
 from lua_demo.schema import UserError
 from lua_demo.train import losses as L
 from lua_demo.train.data import Crops, shrink
 from lua_demo.train.held_out import HeldOut
-from lua_demo.train.loop import Stage, save_with_facts
+from lua_demo.train.loop import Facts, Stage, save_with_facts
 from lua_demo.train.pairs import Pairs, encoded
 
 SCALES = (2, 4)
-TRUNK: dict[str, Any] = dict(
+
+
+class Trunk(TypedDict):
+    """The sizes of a `SwinUpscaler`, by its arguments."""
+
+    embed_dim: int
+    depths: Sequence[int]
+    num_heads: Sequence[int]
+    window_size: int
+    mlp_ratio: float
+    head_num_feat: int
+
+
+TRUNK = Trunk(
     embed_dim=128,
     depths=(4, 4, 4),
     num_heads=(4, 4, 4),
@@ -119,7 +133,7 @@ def has_latents(stages: Sequence[Stage]) -> bool:
     return any(name in LATENT_TERMS for stage in stages for name in stage.weights)
 
 
-def trunk(width: int | None = None) -> dict:
+def trunk(width: int | None = None) -> Trunk:
     """The trunk and heads of a new model: `TRUNK`, `width` channels wide.
 
     Raises:
@@ -141,15 +155,17 @@ def new_lua_for(channels: int | None, width: int | None = None) -> LUA | Feature
     """A LUA of latents of `channels`, or with None a FeatureLUA."""
     if channels:
         return new_lua(channels, width=width)
-    return FeatureLUA(scales=SCALES, **{**trunk(width or FEATURE_WIDTH), "head_num_feat": TRUNK["head_num_feat"]})
+    sizes: Trunk = {**trunk(width or FEATURE_WIDTH), "head_num_feat": TRUNK["head_num_feat"]}
+    return FeatureLUA(scales=SCALES, **sizes)
 
 
 def new_swinir(scales: Sequence[int] = SCALES, width: int | None = None, stem: int | None = None) -> SwinIR:
     """The trunk of LUA at half the resolution of the picture, with a stem before it and heads of one convolution: all
     that makes it learn in hours what takes days without.
     """
-    sizes = {**trunk(width), "head_num_feat": 0, "stem": STEM if stem is None else stem, "unshuffle": 2}
-    return SwinIR(scales=tuple(scales), residual="bicubic", **sizes)
+    sizes: Trunk = {**trunk(width), "head_num_feat": 0}
+    stem = STEM if stem is None else stem
+    return SwinIR(scales=tuple(scales), residual="bicubic", stem=stem, unshuffle=2, **sizes)
 
 
 def adapted(lua: LUA | FeatureLUA, channels: int | None) -> LUA | FeatureLUA:
@@ -222,7 +238,8 @@ def fit_skips(
 
     for scale in lua.scales:
         images = (crops.batch(count, crops.smallest, np.random.default_rng(i)).to(device) for i in range(batches))
-        skip: Any = lua.skips[f"x{scale}"]
+        skip = lua.skips[f"x{scale}"]
+        assert isinstance(skip, LinearSkip)
         skip.fit(pair(image, scale) for image in images)
 
 
@@ -257,30 +274,29 @@ class UpscalerTask:
         self.network.to(device)
         upscale = on_latents(self.model, self.tiny and self.tiny.to(device), back_project=0)
         batch = self.pairs.batch(stage.batch, stage.crop, rng, device)
-        image: Any = batch.image
-        target: Any = batch.target
         scales = self.model.scales
         if stage.draws_one_head(step):
             scales = (scales[rng.integers(len(scales))],)
-        totals: dict[str, Any] = dict.fromkeys(stage.weights, 0.0)
-        small: Any = None
-        missing: Any = None
+        totals: dict[str, Tensor] = {}
         for scale in scales:
             latent = batch.inputs[scale]
             upscaled = upscale(latent, scale)
             if has_pixels([stage]):
-                output = self.network.decode(upscaled)
-                small = self._base(latent) if self.mends or LOST in stage.weights else None
-                missing = lost(output, small, scale) if LOST in stage.weights else None
-                mended = output + lost(output, small, scale, self.mends) if self.mends else output
+                output = mended = self.network.decode(upscaled)
+                if self.mends or LOST in stage.weights:
+                    small = self._base(latent)
+                if self.mends:
+                    mended = output + lost(output, small, scale, self.mends)
             for name in stage.weights:
                 if name in LATENT_TERMS:
-                    value = LATENT_TERMS[name](upscaled, target)
+                    assert batch.target is not None  # `make_pairs` keeps what the stages ask for
+                    value = LATENT_TERMS[name](upscaled, batch.target)
                 elif name == LOST:
-                    value = missing.abs().mean()
+                    value = lost(output, small, scale).abs().mean()
                 else:
-                    value = pixel_term(name, mended, image, scale)
-                totals[name] = totals[name] + value / len(scales)
+                    assert batch.image is not None
+                    value = pixel_term(name, mended, batch.image, scale)
+                totals[name] = totals.get(name, 0.0) + value / len(scales)
         return totals
 
     @torch.no_grad()
@@ -288,7 +304,7 @@ class UpscalerTask:
         return self.network.decode(latent).float().clamp(0, 1)
 
     @torch.no_grad()
-    def sample(self, model: Any) -> np.ndarray:
+    def sample(self, model: LUA | FeatureLUA) -> np.ndarray:
         """Rows: target, then for each scale decode-then-bicubic and the model."""
         device = next(model.parameters()).device
         samples = self.samples.to(device)
@@ -301,7 +317,7 @@ class UpscalerTask:
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
         return (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
-    def validate(self, model: Any) -> dict[str, float]:
+    def validate(self, model: LUA | FeatureLUA) -> dict[str, float]:
         if not self.held_out:
             return {}
         upscale = on_latents(model, self.tiny)
@@ -310,6 +326,6 @@ class UpscalerTask:
     def pixels(self, stage: Stage) -> int:
         return stage.batch * stage.crop**2 * (1 if stage.one_head == 1 else len(self.model.scales))
 
-    def save(self, model: Any, folder: Path, facts: dict) -> None:
+    def save(self, model: LUA | FeatureLUA, folder: Path, facts: Facts) -> None:
         """In 16 bits: of the published spaces' in bfloat16, for the range of their numbers."""
         save_with_facts(model, folder, facts, torch.float16 if facts.get("space") == "embedded" else torch.bfloat16)

@@ -100,7 +100,7 @@ class Api:
             **{key: environment[key] for key in ("device", "dtype", "versions")},
         }
 
-    def _methods(self, rows: Mapping[str, Method]) -> dict[str, Any]:
+    def _methods(self, rows: Mapping[str, Method]) -> dict[str, object]:
         refusal = self.engine.offer.refusal_of_method
         return {key: _method_json(method) | {"not_offered": refusal(key)} for key, method in rows.items()}
 
@@ -128,7 +128,7 @@ class Api:
         {state, text, done, total}, pictures: [{key, label, detail, image: lossless file}], timing: HTML, run: what
         ?run= opens, files: [name for /export, label]}.
         """
-        answer: dict[str, Any] = {"status": None, "pictures": [], "timing": "", "run": "", "files": []}
+        answer: dict[str, object] = {"status": None, "pictures": [], "timing": "", "run": "", "files": []}
         with self.handlers.running(session) as run:
             try:
                 job = _job(
@@ -190,7 +190,7 @@ class Api:
             except (UserError, Stopped) as error:
                 raise refusal(error) from error
 
-    def _enlarged(self, job: Job, method: str, result: Result) -> dict[str, Any]:
+    def _enlarged(self, job: Job, method: str, result: Result) -> dict[str, object]:
         """The last answer of `upscale`. UserError where there is no picture, or it cannot be written."""
         if result.image is None:
             raise UserError(f"{result.label}: {result.skipped}")
@@ -206,7 +206,7 @@ class Api:
         return {"state": "done", "method": method, "file": file, "results": document}
 
 
-def _method_json(method: Method) -> dict[str, Any]:
+def _method_json(method: Method) -> dict[str, object]:
     return {
         "label": method.label,
         "description": method.description,
@@ -217,7 +217,7 @@ def _method_json(method: Method) -> dict[str, Any]:
     }
 
 
-def _job(image: Any, latent: Any, **settings: Any) -> Job:
+def _job(image: object, latent: object, **settings: object) -> Job:
     """What an endpoint was asked for; steps and guidance that are None are as the makers of the base advise."""
     return resolve(unchecked(settings, _path("image", image), _path("latent", latent)))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lua_demo.catalog.methods import methods_of
+from lua_demo.report.document import Row
 from lua_demo.report.html import render
 from lua_demo.report.measures import format_metric
 from lua_demo.runs.batch import Item, Outcome
@@ -42,7 +42,7 @@ def item_label(item: Item) -> str:
     return f"{item.request.prompt}, seed {item.request.seed}" if item.request.prompt else Path(item.source).name
 
 
-def _item(entry: Entry, methods: Sequence[str]) -> dict[str, Any]:
+def _item(entry: Entry, methods: Sequence[str]) -> dict[str, object]:
     document = entry.outcome.document
     found = {} if document is None else document["methods"]
     rows = [found[method] for method in methods if method in found]
@@ -55,6 +55,6 @@ def _item(entry: Entry, methods: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _psnr(row: Mapping[str, Any]) -> str:
+def _psnr(row: Row) -> str:
     value = (row["metrics"] or {}).get("psnr")
     return "" if value is None else format_metric("psnr", value)

@@ -175,7 +175,7 @@ def refuse_quietly(page: gr.Blocks) -> None:
     page.preprocess_data, page.process_api = guarded, untraced  # type: ignore[method-assign]
 
 
-def _queued_by(request: Any, session: str | None) -> str:
+def _queued_by(request: object, session: str | None) -> str:
     client = getattr(request, "client", None)
     return address_of(getattr(request, "headers", {}), getattr(client, "host", "")) or str(session)
 

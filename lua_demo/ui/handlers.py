@@ -17,6 +17,7 @@ from lua_demo.catalog.methods import Method
 from lua_demo.catalog.prompts import EXAMPLES
 from lua_demo.machine.memory import is_out_of_memory
 from lua_demo.report import records
+from lua_demo.report.document import Source
 from lua_demo.report.timing import timing_html
 from lua_demo.request.job import Job, resolve
 from lua_demo.request.settings import FIELDS, of_kind, unchecked
@@ -126,7 +127,7 @@ class Handlers(Sessions):
             yield (last, *views)
 
     def _files(
-        self, keeping: Keeping, results: Sequence[Result], before: Mapping[str, Path | str], source: Mapping[str, Any]
+        self, keeping: Keeping, results: Sequence[Result], before: Mapping[str, Path | str], source: Source
     ) -> dict[str, Path | str]:
         """Method -> its picture: the file that is kept, else the picture itself; `before`: those shown."""
         files = dict(before)

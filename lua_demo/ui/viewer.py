@@ -35,9 +35,9 @@ class Pane:
     detail: str
     file: Path | str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """What a browser or a client gets; gradio turns the file into an address."""
-        image: dict[str, Any] | None = None
+        image: dict[str, object] | None = None
         if isinstance(self.file, Path):
             image = FileData(path=str(self.file), orig_name=self.file.name).model_dump()
         elif self.file:
@@ -68,7 +68,7 @@ class View:
     panes: Sequence[Pane]
     state: str = ""
     truth: str = ""
-    quote: Mapping[str, Any] | None = None
+    quote: Mapping[str, object] | None = None
     keeps: bool = False
 
 

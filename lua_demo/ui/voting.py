@@ -167,7 +167,7 @@ def tally_html(counts: Sequence[Tally]) -> str:
     return render("votes.html", **_tally(counts))
 
 
-def _tally(counts: Sequence[Tally]) -> dict[str, Any]:
+def _tally(counts: Sequence[Tally]) -> dict[str, object]:
     return {"counts": [leading(entry) for entry in counts], "label": label, "spread": spread}
 
 

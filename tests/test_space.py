@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import gradio as gr
@@ -93,10 +96,20 @@ def test_binary_files_are_named_and_small_enough():
 
 
 def test_the_commands_that_make_a_space_are_told():
-    told = (ROOT / "lua_demo" / "ui" / "README.md").read_text(encoding="utf-8")
-    for command in ("hf repos create", "hf upload", "hf spaces logs"):
-        assert f"\n{command} " in told
-    assert "--flavor zero-a10g" in told and SpaceHardware("zero-a10g")
+    """In both texts, the same; every option is one of the hub's own command line; a push, and how to keep the store."""
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "lua_demo/ui/README.md")]
+    told = [re.findall(r"^hf .*$", text, re.MULTILINE) for text in texts]
+    assert told[0] == told[1] and [line.split()[1] for line in told[0]] == ["repos", "upload", "spaces"]
+    for line in told[0]:
+        words = shlex.split(line, comments=True)
+        command = words[1:2] if words[1] == "upload" else words[1:3]
+        asked = [Path(sys.executable).with_name("hf"), *command, "--help"]
+        helped = subprocess.run(asked, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "300"})
+        assert all(word in helped.stdout for word in words if word.startswith("--")), line
+    assert "--flavor zero-a10g" in told[0][0] and SpaceHardware("zero-a10g")
+    assert all("`git push` is refused" in text for text in texts)
+    bucket = "-v hf://buckets/USER/NAME:/data\n-e LUA_DEMO_STORE=/data/runs"
+    assert bucket in texts[1]
 
 
 def test_spaces_is_imported_before_torch():

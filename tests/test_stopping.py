@@ -22,6 +22,7 @@ from gradio_client import Client, handle_file
 from test_app import form
 
 from lua_demo.bench import rehearsal
+from lua_demo.catalog.compositions import RENDER
 from lua_demo.commands import main as cli
 from lua_demo.engine import Engine
 from lua_demo.request.job import resolve
@@ -81,6 +82,18 @@ def test_measuring_is_stopped_and_what_it_measured_is_kept(engine, photo):
             came.append(event)
     assert 0 < time.monotonic() - since < SECONDS
     assert came[-1].image is not None and came[-1].metrics is None and "not measured: stopped" in came[-1].notes
+
+
+def test_rendering_is_stopped(engine):
+    """A scene of 16 megapixels takes a minute."""
+    stop, since = threading.Event(), 0.0
+    with pytest.raises(Stopped):
+        for event in engine.compare(Request(prompt="mountains", scale=4, size=1024, methods=("base",)), stop):
+            assert isinstance(event, Progress)
+            if event.stage == RENDER.name:
+                threading.Timer(1.0, stop.set).start()
+                since = time.monotonic() + 1.0
+    assert 0 < time.monotonic() - since < SECONDS
 
 
 @pytest.mark.parametrize("endpoint", ["/compare", "/upscale"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import re
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -12,11 +15,12 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import picture
-from PIL import Image, ImageCms, TiffImagePlugin
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin
 
 from lua_demo.pictures.colour import PRIMARIES
 from lua_demo.pictures.formats import RAW_SUFFIXES, SUFFIXES, TABLE, to_markdown
-from lua_demo.pictures.reading import load_photo
+from lua_demo.pictures.reading import load_photo, size_of
+from lua_demo.pictures.sidedata import orientation
 from lua_demo.schema import UserError
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
@@ -439,3 +443,287 @@ def test_a_png_without_a_header_is_refused():
     """Found by the campaign."""
     assert "not a readable image" in refusal(b"\x89PNG\r\n\x1a\n" + chunk(b"tRNS", b"\0\1") + chunk(b"IDAT", b"x"))
     assert "not a readable image" in refusal(b"\x89PNG\r\n\x1a\n")
+
+
+# Small files that would take much time or memory
+
+
+def tiff(values: np.ndarray, kind: int = 1, photo: int | None = None, order: str = "<", **tags: int) -> bytes:
+    """Uncompressed. `kind` is of the samples: 1 unsigned, 2 signed, 3 floats; `tags` have one value, as _322=64."""
+    height, width, channels = (*values.shape, 1)[:3]
+    photo = photo if photo is not None else (1 if channels < 3 else {3: 2, 4: 5}[channels])
+    pixels = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    pixels += bytes(len(pixels) % 2)
+    bits = struct.pack(f"{order}{channels}H", *[values.itemsize * 8] * channels)
+    kinds = struct.pack(f"{order}{channels}H", *[kind] * channels)
+    entries: dict[int, tuple[int, int, bytes | int]] = {
+        256: (4, 1, width), 257: (4, 1, height), 258: (3, channels, bits), 259: (3, 1, 1), 262: (3, 1, photo),
+        273: (4, 1, 8), 277: (3, 1, channels), 278: (4, 1, height), 279: (4, 1, len(pixels)), 339: (3, channels, kinds),
+    }  # fmt: skip
+    entries |= {int(tag[1:]): (4, 1, value) for tag, value in tags.items()}
+    if channels == 2:
+        entries[338] = (3, 1, 2)
+    table, after = struct.pack(f"{order}H", len(entries)), b""
+    place = 8 + len(pixels) + 2 + 12 * len(entries) + 4
+    for tag, (form, count, value) in sorted(entries.items()):
+        content = value if isinstance(value, bytes) else struct.pack(order + {3: "H", 4: "I"}[form], value)
+        if len(content) > 4:
+            after, content = after + content, struct.pack(f"{order}I", place + len(after))
+        table += struct.pack(f"{order}HHI", tag, form, count) + content.ljust(4, b"\0")
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(pixels))
+    return start + pixels + table + bytes(4) + after
+
+
+def many_pages(count: int) -> bytes:
+    """Directories of three tags, each pointing to the next; the first is whole."""
+    data = bytearray(tiff(flat(9)))
+    at = len(data)
+    struct.pack_into("<I", data, 8 + 48 + 2 + 12 * 10, at)
+    page = struct.pack("<HHHIIHHIIHHII", 3, 256, 4, 1, 8, 257, 4, 1, 6, 273, 4, 1, 8)
+    pages = (page + struct.pack("<I", at + 42 * (index + 1)) for index in range(count - 1))
+    return bytes(data) + b"".join(pages) + page + bytes(4)
+
+
+def comment(size: int) -> bytes:
+    return b"!\xfe" + (b"\xff" + b"a" * 255) * (size // 256) + b"\0"
+
+
+def before_the_picture_of_a_gif(extra: bytes) -> bytes:
+    data = encoded(Image.fromarray(RGB).convert("P"), "GIF")
+    at = 13 + (6 << (data[10] & 7))
+    return data[:at] + extra + data[at:]
+
+
+def quick_ones() -> dict[str, bytes]:
+    jpeg = encoded(Image.fromarray(RGB), "JPEG")
+    gif = encoded(Image.fromarray(RGB).convert("P"), "GIF")
+    return {
+        "pages of a TIFF": many_pages(100_000),
+        "pages of a TIFF in a ring": many_pages(1)[:-4] + struct.pack("<I", 8 + 48),
+        "chunks of a PNG": png(RGB, after=chunk(b"tEXt", b"") * 1_200_000),
+        "bytes between segments of a JPEG": jpeg[:20] + bytes(12 << 20) + jpeg[20:],
+        "a comment in a GIF": before_the_picture_of_a_gif(comment(12 << 20)),
+        "frames of a GIF": gif[:-1] + gif[gif.index(b",") : -1] * 2000 + b";",
+    }
+
+
+@pytest.mark.parametrize("name", quick_ones())
+def test_what_there_is_a_lot_of_is_passed_over_in_no_time(name, tmp_path):
+    (tmp_path / "a").write_bytes(data := quick_ones()[name])
+    start = time.process_time()
+    told = notes(data)
+    size_of(tmp_path / "a")
+    assert time.process_time() - start < 1.5
+    assert ("1000 frames or more" in told) == (name in ("pages of a TIFF", "frames of a GIF"))
+
+
+def nested(name: bytes, depth: int) -> bytes:
+    content = b""
+    for _ in range(depth):
+        content = (bytes(4) if name == b"meta" else b"") + content
+        content = struct.pack(">I4s", len(content) + 8, name) + content
+    return content
+
+
+FTYP = struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"avif", 0, b"avif", b"mif1")
+
+
+def overlapping(head: bytes, count: int) -> bytes:
+    """A directory of which each tag takes the whole rest of the file."""
+    room = 200_000
+    tags = b"".join(struct.pack("<HHII", 1000 + index, 7, room, 8) for index in range(count))
+    return head + struct.pack("<H", count) + tags + bytes(4) + bytes(room)
+
+
+REFUSED = {
+    "nested boxes": FTYP + nested(b"meta", 3000),
+    "nested properties": FTYP + nested(b"iprp", 3000),
+    "boxes of an AVIF": FTYP + b"\0\0\0\x08free" * 500_000,
+    "boxes of a JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x08free" * 2_000_000,
+    "chunks before the pixels": png(RGB, chunk(b"tEXt", b"") * 500_000),
+    "segments of a JPEG": b"\xff\xd8" + b"\xff\xe5\0\2" * (1 << 20),
+    "blocks of a GIF": before_the_picture_of_a_gif(b"!\xfe\0" * 500_000),
+    "a header of a PPM": b"P5 #" + b"a" * (4 << 20) + b"\n8 8 255\n" + bytes(64),
+    "tags of a TIFF": overlapping(b"II*\0\x08\0\0\0", 3000),
+    "tags of a TIFF's EXIF": tiff(flat(9), _34665=8 + 48 + 2 + 12 * 11 + 4) + overlapping(b"", 3000),
+    "a tile of a TIFF": tiff(flat(9), _322=20_000, _323=20_000),
+    "a tile told twice": tiff(flat(9), _322=20_000, _323=20_000).replace(
+        struct.pack("<HHII", 339, 3, 1, 1), struct.pack("<HHII", 323, 4, 1, 64)
+    ),
+    "an empty icon": b"\0\0\1\0\0\0",
+    "a cut icon": b"\0\0\1\0\1\0" + bytes(12) + b"\x16\0\0\0",
+    "no palette": png(flat(3)).replace(
+        *(chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 8, kind, 0, 0, 0)) for kind in (0, 3))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_traps_are_refused_in_one_line_and_in_no_time(name, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(REFUSED[name])
+    start = time.process_time()
+    line = refusal(path)
+    assert line.startswith("a.jpg ") and ("; export it again" in line or "; use PNG" in line)
+    with contextlib.suppress(UserError):
+        size_of(path)
+    assert time.process_time() - start < 1.5
+    if name != "chunks before the pixels":
+        with pytest.raises(UserError):
+            size_of(path)
+
+
+def test_a_good_avif_with_endless_boxes_behind_it_opens():
+    good = encoded(Image.new("RGB", (64, 64), FLAT), "AVIF", quality=100)
+    assert np.abs(np.array(first_pixel(good + nested(b"iprp", 3000))) - FLAT).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "JPEG", "WEBP", "PNG"])
+def test_exif_whose_tags_share_one_long_value_is_left_out(kind, monkeypatch):
+    """Pillow would take 60 MB for it, and more than there is for one of 4 MB."""
+    pillow_heif.register_heif_opener()
+    start = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"
+    data = encoded(Image.new("RGB", (64, 48), FLAT), kind, exif=start)
+    monkeypatch.setattr(Image.Exif, "load", lambda *_: pytest.fail("read by Pillow"))
+    assert load_photo(data).size == (48, 64)
+    assert orientation(b"Exif\0\0" + start) == 6
+    long = overlapping(b"II*\0\x08\0\0\0", 300)
+    assert orientation(long) == orientation(b"Exif\0\0" + long) == 1
+
+
+def icon(content: bytes, width: int = 64, bits: int = 32) -> bytes:
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, width, width, 0, 0, 1, bits, len(content), 22) + content
+
+
+def test_an_icon_is_looked_at_before_it_is_decoded(tmp_path, monkeypatch):
+    header = struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0)
+    large = png(RGB).replace(png(RGB)[8:33], chunk(b"IHDR", header))
+    bitmap = struct.pack("<IiiHHIIiiII", 40, 9000, 18_000, 1, 32, 0, 0, 0, 0, 0, 0)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("decoded"))
+    for content in (large, bitmap):
+        (tmp_path / "a.ico").write_bytes(icon(content))
+        assert size_of(tmp_path / "a.ico") == (9000, 9000)
+    bitmap = struct.pack("<IiiHHIIiiII", 40, 13_000, 26_000, 1, 32, 0, 0, 0, 0, 0, 0)
+    assert "13000 x 13000" in refusal(icon(bitmap))
+
+
+def test_of_an_icon_the_largest_picture_with_the_most_bits_is_taken():
+    for form in ("png", "bmp"):
+        data = encoded(Image.new("RGBA", (64, 64), (*FLAT, 255)), "ICO", bitmap_format=form)
+        assert load_photo(data).size == (64, 64) and first_pixel(data) == FLAT
+    grey, colour = encoded(Image.new("L", (32, 32), 9)), encoded(Image.new("RGB", (32, 32), FLAT))
+    entries = [(32, 8, grey), (32, 32, colour), (16, 32, encoded(Image.new("RGB", (16, 16))))]
+    data, place = struct.pack("<HHH", 0, 1, 3), 6 + 16 * 3
+    for side, bits, content in entries:
+        data += struct.pack("<BBBBHHII", side, side, 0, 0, 1, bits, len(content), place)
+        place += len(content)
+    assert first_pixel(data + grey + colour + entries[2][2]) == FLAT
+
+
+# What opens of TIFF
+
+
+def opens(bits: int, kind: int, channels: int, photo: int, order: str) -> bool:
+    """As the README says: grey of 8, 16 and 32 bits, RGB and CMYK of 8 and 16 bits, grey with alpha of 8 bits."""
+    little, white = order == "<", photo == 0
+    if channels == 1:
+        plain = {8: kind == 1 or (kind == 2 and not white), 64: False}
+        plain[16] = (kind == 1 and (little or not white)) or (kind == 2 and not white)
+        plain[32] = kind == 3 or (not white and (kind == 2 or little))
+        return plain[bits]
+    return kind == 1 and bits <= (8 if channels == 2 else 16)
+
+
+def test_every_kind_of_tiff_opens_or_is_refused_by_what_it_is():
+    types = {1: "u1 u2 u4", 2: "i1 i2 i4", 3: "f2 f4 f8"}
+    for kind, names in types.items():
+        for dtype in map(np.dtype, names.split()):
+            for channels, photo in ((1, 1), (1, 0), (2, 1), (3, 2), (4, 5)):
+                for order in "<>":
+                    values = np.ones((6, 8) if channels == 1 else (6, 8, channels), dtype)
+                    case = dtype.itemsize * 8, kind, channels, photo, order
+                    data = tiff(values, kind, photo, order)
+                    if opens(*case):
+                        assert load_photo(data).size == (8, 6), case
+                    else:
+                        told = refusal(data)
+                        assert "is a TIFF that is damaged or not read here" in told and "save it as" in told, case
+                        assert f"{channels} channel" in told and f"of {dtype.itemsize * 8} bits" in told, case
+
+
+def test_a_tag_of_a_tiff_without_a_value_is_left_out(tmp_path):
+    """Found by flips."""
+    for tag in (254, 262, 330, 34665):
+        data = tiff(flat(9), **{f"_{tag}": 0}).replace(struct.pack("<HHI", tag, 4, 1), struct.pack("<HHI", tag, 4, 0))
+        (tmp_path / "a.tif").write_bytes(data)
+        assert size_of(tmp_path / "a.tif") == load_photo(data).size == (8, 6)
+
+
+def test_a_compression_that_does_not_open_is_told():
+    data = bytearray(tiff(flat(9)))
+    at = data.index(struct.pack("<HHII", 259, 3, 1, 1))
+    data[at : at + 12] = struct.pack("<HHII", 259, 3, 1, 34892)
+    assert "(1 channel of 8 bits, compression 34892); save it as PNG" in refusal(bytes(data))
+
+
+def test_signed_bytes_are_as_signed_numbers_of_16_bits():
+    bytes_, words = tiff(flat(64, np.int8), 2), tiff(flat(64 * 257, np.int16), 2)
+    assert np.abs(np.array(first_pixel(bytes_)) - 128).max() <= 1
+    assert np.abs(np.array(first_pixel(words)) - 128).max() <= 1
+    assert first_pixel(tiff(flat(-5, np.int8), 2)) == first_pixel(tiff(flat(-5, np.int16), 2)) == (0, 0, 0)
+
+
+def test_values_that_are_no_numbers_are_told_or_refused():
+    for value in (np.nan, np.inf):
+        assert "holds no pixel that is a number" in refusal(tiff(flat(value, np.float32), 3))
+    values = flat(0.5, np.float32)
+    values[0, :3] = np.nan
+    assert "3 of 48 pixels are no numbers" in notes(tiff(values, 3))
+    assert first_pixel(tiff(values, 3)) == (128, 128, 128)
+    assert notes(tiff(flat(0.5, np.float32), 3)) == ""
+
+
+# Profiles of other formats
+
+
+def bitmap(profile: bytes, kind: bytes = b"DEBM") -> bytes:
+    pixels = bytes(FLAT[::-1]) * 64
+    header = struct.pack("<IiiHHIIiiII", 124, 8, 8, 1, 24, 0, len(pixels), 2835, 2835, 0, 0) + bytes(16) + kind
+    header += bytes(48) + struct.pack("<IIII", 4, 124 + len(pixels), len(profile), 0)
+    return b"BM" + struct.pack("<IHHI", 138 + len(pixels) + len(profile), 0, 0, 138) + header + pixels + profile
+
+
+def jpeg_2000(profile: bytes) -> bytes:
+    data = encoded(Image.new("RGB", (32, 32), FLAT), "JPEG2000")
+    colours, header = data.index(b"colr") - 4, data.index(b"jp2h") - 4
+    length, whole = (int.from_bytes(data[at : at + 4], "big") for at in (colours, header))
+    new = struct.pack(">I4sBBB", 11 + len(profile), b"colr", 2, 0, 0) + profile
+    size = struct.pack(">I", whole - length + len(new))
+    return data[:header] + size + data[header + 4 : colours] + new + data[colours + length :]
+
+
+def test_the_profile_of_a_bmp_and_of_a_jpeg_2000_counts():
+    profile = linear(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for made in (bitmap(profile), bitmap(profile)[14:], jpeg_2000(profile)):
+        assert np.abs(np.array(first_pixel(made)) - (229, 133, 110)).max() <= 1
+    for made in (bitmap(GARBAGE), bitmap(b""), jpeg_2000(GARBAGE), bitmap(profile, b"BGRs")):
+        assert first_pixel(made) == FLAT and notes(made) == ""
+    assert "another file" in notes(bitmap(b"C:\\a.icc\0", b"KNIL"))
+
+
+def test_damaged_pictures_are_refused_in_one_line_or_open():
+    """Flips near the start, where decoders take most on trust; Python's own words never reach the line."""
+    rng = np.random.default_rng(24)
+    image = Image.fromarray(RGB)
+    good = [encoded(image.convert(mode)) for mode in ("P", "LA", "1", "RGBA")] + [png(flat(9, np.uint16))]
+    good += [encoded(image, kind) for kind in ("ICO", "WEBP", "JPEG2000", "TGA", "BMP", "GIF")]
+    good += [encoded(image, "TIFF", compression=kind) for kind in ("raw", "packbits")]
+    for data in good:
+        for _ in range(40):
+            made = bytearray(data)
+            for _ in range(3):
+                made[rng.integers(8, min(160, len(made)))] = rng.integers(256)
+            try:
+                load_photo(bytes(made))
+            except UserError as error:
+                assert not re.search(r"\n|index|object|argument|unpack|Error|codec|expected a", str(error))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lua_demo.pictures import tiff
+from lua_demo.pictures.tiff import Tags
+
 
 @dataclass(frozen=True)
 class Format:
@@ -31,13 +34,21 @@ TABLE = (
     Format("WebP", ("WEBP",), (".webp",), notes="first frame of an animation"),
     Format("AVIF", ("AVIF",), (".avif", ".avifs"), notes="nclx is heeded; 10 and 12 bits become 8"),
     Format("HEIC", ("HEIF",), (".heic", ".heif", ".hif"), False, "nclx is heeded; 10 and 12 bits become 8"),
-    Format("TIFF", ("TIFF",), (".tif", ".tiff"), False, "8 to 32 bits, integer or float; first page"),
-    Format("BMP", ("BMP", "DIB"), (".bmp", ".dib")),
+    Format(
+        "TIFF",
+        ("TIFF",),
+        (".tif", ".tiff"),
+        False,
+        "grey: 1 to 16 bits, or 32, integer or float; palettes; RGB, CMYK: 8 or 16 bits; Lab: 8 bits; first page",
+    ),
+    Format("BMP", ("BMP", "DIB"), (".bmp", ".dib"), notes="a profile in the file is heeded"),
     Format("GIF", ("GIF",), (".gif",), notes="first frame of an animation"),
     Format("ICO", ("ICO",), (".ico",), notes="the largest picture"),
     Format("PPM", ("PPM",), (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), False, "16 bits and PFM too"),
     Format("TGA", ("TGA",), (".tga",), False),
-    Format("JPEG 2000", ("JPEG2000",), (".jp2", ".j2k", ".jpf", ".jpx"), False, "more than 8 bits become 8"),
+    Format(
+        "JPEG 2000", ("JPEG2000",), (".jp2", ".j2k", ".jpf", ".jpx"), False, "ICC is heeded; more than 8 bits become 8"
+    ),
 )
 
 SUFFIXES = tuple(suffix for row in TABLE for suffix in row.suffixes)
@@ -54,7 +65,7 @@ RAW_SUFFIXES = (
 _RAW_STARTS = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR")
 
 
-def looks_raw(name: str, data: bytes, tags: dict[int, object] | None = None) -> bool:
+def looks_raw(name: str, data: bytes, tags: Tags | None = None) -> bool:
     """Whether a file is a camera's raw one, of which other programs open the thumbnail.
 
     Args:
@@ -65,13 +76,13 @@ def looks_raw(name: str, data: bytes, tags: dict[int, object] | None = None) -> 
     known = data.startswith(_RAW_STARTS) or (data[:2], data[8:10]) == (b"II", b"CR") or data[4:12] == b"ftypcrx "
     if tags is None or known:
         return known or name.lower().endswith(RAW_SUFFIXES)
-    small = isinstance(kind := tags.get(_NEW_SUBFILE_TYPE), int) and bool(kind & 1)
-    mosaic = tags.get(_PHOTOMETRIC) in _SENSOR_DATA
+    small = bool(tags.get(_NEW_SUBFILE_TYPE, (0,))[0] & 1)
+    mosaic = tags.get(tiff.PHOTOMETRIC, (0,))[0] in _SENSOR_DATA
     return name.lower().endswith(RAW_SUFFIXES) or _DNG_VERSION in tags or mosaic or (small and _SUB_IFDS in tags)
 
 
 # Tags of TIFF 6.0, TIFF/EP and DNG 1.7.
-_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 254, 262, 330, 50706
+_NEW_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706
 _SENSOR_DATA = (32803, 34892)  # a colour filter array, and linear raw
 
 

@@ -12,10 +12,11 @@ import pillow_heif
 from PIL import Image
 from tqdm import tqdm
 
-from lua_demo.pictures import colour, tones
+from lua_demo.pictures import colour, tiff, tones
 from lua_demo.pictures.files import read_regular
 from lua_demo.pictures.formats import NAMES, PILLOW_FORMATS, looks_raw
-from lua_demo.pictures.sidedata import DECODE_ERRORS, JPEG_START, NO_END, Side, apart, of_opened
+from lua_demo.pictures.sidedata import DECODE_ERRORS, JPEG_START, MAX_FRAMES, NO_END, Side, apart, of_opened
+from lua_demo.pictures.windows import ICO_START, size_in
 from lua_demo.schema import UserError
 
 MAX_PIXELS = 100_000_000
@@ -30,6 +31,7 @@ UPRIGHT = {
 }
 """What makes a picture with this EXIF orientation upright."""
 
+_TIFF_WAY_OUT = "save it as PNG, or as TIFF with 8 bits"
 FILLERS = (b"", bytes(range(1, 65)) * 4, bytes(range(254, 190, -1)) * 4)
 """Behind pixels that are all there, none of these changes anything; where some lack, decoders take them for pixels."""
 
@@ -44,40 +46,30 @@ def load_photo(source: str | Path | bytes) -> Image.Image:
     Raises:
         UserError: not there, not a picture, damaged, camera raw, or more than `MAX_PIXELS` (refused before decoding).
     """
-    name = "the image" if isinstance(source, bytes) else Path(source).name or str(source)
-    data = source if isinstance(source, bytes) else read_regular(source, "a photo")
-    if not data:
-        raise UserError(f"{name} is empty (0 bytes); choose another file")
-    if looks_raw("", data):
-        raise _raw(name)
-    pixels, side = apart(data)
-    image = _opened(pixels, name)
-    if image.format == "TIFF" and looks_raw(name, data, dict(getattr(image, "tag_v2", {}))):
-        raise _raw(name)
+    name, pixels, side = _taken_apart(source)
     try:
+        image = _opened(pixels, name)
         side = of_opened(image, side)
         try:
             image.load()
         except OSError:
             image = _without_end(pixels, name)
             side = Side(**{**vars(side), "notes": (NO_END,)})
+        if tones.is_wide(image) and not tones.holds_numbers(image):
+            raise UserError(f"{name} holds no pixel that is a number, only NaN and infinity; export it again")
         return _normalised(image, side)
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, "too many pixels") from error
+    except UserError:
+        raise
     except DECODE_ERRORS as error:
-        if isinstance(error, UserError):
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name} is damaged or truncated ({reason}); export it again as PNG or JPEG") from error
+        raise _damaged(name, error) from error
 
 
 def size_of(source: str | Path) -> tuple[int, int]:
     """(width, height) in pixels as the header says, before any pixel is decoded. UserError as `load_photo`."""
-    name = Path(source).name or str(source)
-    data = read_regular(source, "a photo")
-    if not data:
-        raise UserError(f"{name} is empty (0 bytes); choose another file")
-    if looks_raw("", data):
-        raise _raw(name)
-    return _opened(apart(data)[0], name).size
+    name, pixels, _ = _taken_apart(source)
+    return _size_in_icon(pixels, name) or _opened(pixels, name).size
 
 
 def load_photos(paths: Iterable[Path]) -> Iterator[tuple[Path, Image.Image]]:
@@ -91,10 +83,25 @@ def load_photos(paths: Iterable[Path]) -> Iterator[tuple[Path, Image.Image]]:
             yield path, photo
 
 
+def _taken_apart(source: str | Path | bytes) -> tuple[str, bytes, Side]:
+    """The name for errors, the pixels still encoded, and what lies beside them."""
+    name = "the image" if isinstance(source, bytes) else Path(source).name or str(source)
+    data = source if isinstance(source, bytes) else read_regular(source, "a photo")
+    if not data:
+        raise UserError(f"{name} is empty (0 bytes); choose another file")
+    if looks_raw("", data):
+        raise _raw(name)
+    try:
+        return name, *apart(data)
+    except DECODE_ERRORS as error:
+        raise (_raw(name) if looks_raw(name, data) else _damaged(name, error)) from error
+
+
 def _opened(pixels: bytes, name: str) -> Image.Image:
-    """Header read, pixels not."""
+    """Header read, pixels not, but for an icon, whose header is looked at first."""
     Image.init()
     pillow_heif.register_heif_opener(thumbnails=False)
+    _size_in_icon(pixels, name)
     try:
         image = Image.open(io.BytesIO(pixels), formats=[f for f in PILLOW_FORMATS if f in Image.OPEN])
     except Image.DecompressionBombError as error:
@@ -102,10 +109,39 @@ def _opened(pixels: bytes, name: str) -> Image.Image:
     except DECODE_ERRORS as error:
         if looks_raw(name, pixels):
             raise _raw(name) from error
+        kind = tiff.kind(tiff.directory(pixels)) if pixels.startswith(tiff.STARTS) else ""
+        if kind:
+            raise UserError(f"{name} is a TIFF that is damaged or not read here ({kind}); {_TIFF_WAY_OUT}") from error
         raise UserError(f"{name} is not a readable image; use {NAMES}") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(name, f"{image.width} x {image.height} pixels")
+    _limited(image.size, name)
+    if image.format == "TIFF" and looks_raw(name, pixels, tiff.directory(pixels)):
+        raise _raw(name)
     return image
+
+
+def _size_in_icon(pixels: bytes, name: str) -> tuple[int, int] | None:
+    """Pillow decodes an icon when it opens it."""
+    if not pixels.startswith(ICO_START):
+        return None
+    try:
+        size = size_in(pixels)
+    except DECODE_ERRORS as error:
+        raise _damaged(name, error) from error
+    return _limited(size, name)
+
+
+def _limited(size: tuple[int, int], name: str) -> tuple[int, int]:
+    """UserError above the limit."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise _too_large(name, f"{width} x {height} pixels")
+    return size
+
+
+def _damaged(name: str, error: BaseException) -> UserError:
+    """What Pillow says of the file is told; what Python says of Pillow's code is not."""
+    reason = " ".join(str(error).split()) if isinstance(error, OSError | SyntaxError) else ""
+    return UserError(f"{name} is damaged or truncated{f' ({reason})' * bool(reason)}; export it again as PNG or JPEG")
 
 
 def _too_large(name: str, size: str) -> UserError:
@@ -131,7 +167,8 @@ def _normalised(image: Image.Image, side: Side) -> Image.Image:
     """Decoded Pillow image of any mode -> RGB with notes."""
     notes = list(side.notes)
     if side.frames > 1 and image.format not in ("MPO", "ICO"):
-        notes.append(f"{image.format} with {side.frames} frames: the first is used")
+        more = " or more" * (side.frames == MAX_FRAMES)
+        notes.append(f"{image.format} with {side.frames} frames{more}: the first is used")
     alpha = _keyed_out(image, side.key) if side.key else None
     if tones.is_wide(image):
         image, said = tones.to_8_bit(image)

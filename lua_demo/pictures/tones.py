@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-PHOTOMETRIC, BITS, SAMPLE_FORMAT, SIGNED, MIN_IS_WHITE = 262, 258, 339, 2, 0  # of TIFF 6.0
+from lua_demo.pictures.tiff import BITS, MIN_IS_WHITE, PHOTOMETRIC, SAMPLE_FORMAT, SIGNED
+
 ROWS_AT_ONCE = 1 << 20  # pixels
 MOST = 0.999
 """Share of the values that must lie below a white level, but for overshoot; a few hot pixels do not set it."""
@@ -19,17 +20,36 @@ INTEGER_LEVELS, INTEGER_OVERSHOOT = (255, 65535), 2
 
 
 def is_wide(image: Image.Image) -> bool:
-    return image.mode.startswith(("I", "F"))
+    """Whether `to_8_bit` is needed: more than 8 bits, or signed ones."""
+    return image.mode.startswith(("I", "F")) or _is_signed_byte(image)
+
+
+def holds_numbers(image: Image.Image) -> bool:
+    """Whether any pixel of a wide picture is finite."""
+    return image.mode != "F" or bool(np.isfinite(np.asarray(image)).any())
+
+
+def _is_signed_byte(image: Image.Image) -> bool:
+    tags = getattr(image, "tag_v2", {})
+    return image.mode == "L" and _first(tags.get(BITS)) == 8 and _first(tags.get(SAMPLE_FORMAT)) == SIGNED
 
 
 def to_8_bit(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Modes I, I;16 (all kinds) and F -> L, and a note where the white level is not the format's own."""
+    """Modes I, I;16 (all kinds), F and signed L -> L, and notes: on a white level that is not the format's own, on NaN.
+
+    Of signed integers, what is below 0 becomes black.
+    """
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
     if image.mode == "I" and _first(tags.get(BITS)) == 32 and _first(tags.get(SAMPLE_FORMAT)) != SIGNED:
         values = values.view(np.uint32)
+    if _is_signed_byte(image):
+        values = values.view(np.int8)
     white, notes = _white(image, values, tags)
     inverted = tags.get(PHOTOMETRIC) == MIN_IS_WHITE
+    strange = int(np.isnan(values).sum()) if image.mode == "F" else 0
+    if strange:
+        notes = (*notes, f"{strange} of {values.size} pixels are no numbers (NaN): they are taken as 0")
     made, rows = np.empty(values.shape, np.uint8), max(1, ROWS_AT_ONCE // values.shape[1])
     for top in range(0, len(values), rows):
         part = np.nan_to_num(values[top : top + rows].astype(np.float64), nan=0.0, posinf=white, neginf=0.0)
@@ -41,6 +61,8 @@ def to_8_bit(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 def _white(image: Image.Image, values: np.ndarray, tags: dict) -> tuple[float, tuple[str, ...]]:
     bits, signed = _first(tags.get(BITS)), _first(tags.get(SAMPLE_FORMAT)) == SIGNED
+    if image.mode == "L":
+        return 127.0, ()
     if image.mode.startswith("I;"):
         return 2.0 ** (bits if 8 < bits < 16 else 16) - 1, ()
     if image.mode == "I" and (image.format != "TIFF" or bits == 16):  # Pillow has scaled what is not TIFF

@@ -432,7 +432,8 @@ def test_refining_and_the_small_decoder_are_offered_where_there_are_such(open_pa
     for start, refines, small in (
         ("SDXL base", True, False),
         ("FLUX.2 [klein]", False, True),
-        ("Embedded", False, False),
+        ("Embedded", True, False),
+        ("Rendered scene", False, False),
     ):
         page.locator("#base input").click()
         page.get_by_role("option", name=re.compile("^" + re.escape(start))).click()

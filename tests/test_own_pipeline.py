@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import tiny_bases
 import torch
 from safetensors.torch import save_file
@@ -81,7 +82,8 @@ def test_sdxl(offline_cache, tmp_path):  # noqa: F811
     with torch.inference_mode():
         larger = tiny.write(network(tiny.read(latent), 2))
         wanted = pipeline.image_processor.postprocess(pipeline.vae.decode(larger / 0.13025).sample)[0]
-    assert names["picture"].tobytes() == wanted.tobytes()
+    made, expected = (np.asarray(picture, int) for picture in (names["picture"], wanted))
+    assert abs(made - expected).max() <= 1, "the fast path rounds otherwise"
 
 
 def in_diffusers_layout(tiny, folder):

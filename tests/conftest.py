@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import spaces
 import torch
+from diffusers.utils import logging as diffusers_logging
 from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -32,6 +33,9 @@ from lua_demo.runs.store import Store
 from lua_demo.schema import Request
 from lua_demo.ui.page import build_demo, launch_options
 from lua_demo.ui.zero_gpu import ZeroGpuEngine
+
+# Its log goes to what stderr was when it was imported: in a test, to a file that is closed in the next one.
+diffusers_logging.disable_default_handler()
 
 CHROMIUM = shutil.which("chromium")
 expect.set_options(timeout=30_000)  # for machines that are busy with other things

@@ -150,8 +150,8 @@ def test_the_command_makes_them_from_photos(photo, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def kodak() -> torch.Tensor:
-    """The middle 256 x 256 of the 24 images."""
-    photos = [load_photo(path) for path in list_images(SHARED / "data" / "kodak")]
+    """The middle 256 x 256 of every second image."""
+    photos = [load_photo(path) for path in list_images(SHARED / "data" / "kodak")[::2]]
     corners = [(photo.width // 2 - 128, photo.height // 2 - 128) for photo in photos]
     crops = [p.crop((x, y, x + 256, y + 256)) for p, (x, y) in zip(photos, corners, strict=True)]
     return torch.cat([to_tensor(crop) for crop in crops])
@@ -166,9 +166,9 @@ def test_every_photo_is_told_in_every_space(space, kodak):
     plain = torch.stack([torch.full((3, 128, 128), value) for value in (0.0, 0.5, 1.0)])
     with torch.inference_mode():
         latents, flat = network.encode(kodak), network.encode(plain)
-    assert len(latents) == 24 and outside(latents, space).mean() < 0.01
+    assert len(latents) == 12 and outside(latents, space).mean() < 0.01
     rivals = [other for other in KNOWN if SPACES[other].channels == SPACES[space].channels]
-    wrong = [(i, c) for i in range(24) for c in rivals if closest_space(latents[i : i + 1], c) != space]
+    wrong = [(i, c) for i in range(12) for c in rivals if closest_space(latents[i : i + 1], c) != space]
     assert wrong == []
     for latent in flat:
         refuse_foreign(latent[None], space)

@@ -24,7 +24,7 @@ from lua_demo.catalog import cost
 from lua_demo.catalog.compositions import RENDER, SAMPLE
 from lua_demo.catalog.prompts import understand
 from lua_demo.chains import Chains, Kept, Task
-from lua_demo.machine.cancel import raise_if_set
+from lua_demo.machine.cancel import raise_if_set, unless_stopped
 from lua_demo.machine.memory import give_back, is_out_of_memory
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.machine.timing import measure
@@ -107,7 +107,7 @@ class Engine:
         job = request if isinstance(request, Job) else resolve(request)
         raise_if_set(stop)
         with _room_for_the_source(job):
-            source = source_of(job)
+            source = unless_stopped(partial(source_of, job), stop)
         return self._one_at_a_time(job, source, stop)
 
     def _one_at_a_time(self, job: Job, source: Source, stop: threading.Event | None) -> Events:
@@ -199,8 +199,8 @@ class Engine:
             latent = torch.from_numpy(source.values)[None].to(self.device)
             kept = self.chains.shelf(job, source.values.shape, source.values.tobytes())
             return Task(job, source.size, kept, stop, latent=latent), ()
-        small = np.asarray(source.at(1))
-        truth = np.asarray(source.at(request.scale)) if source.holds(request.scale) else None
+        small = unless_stopped(partial(source.at, 1), stop)
+        truth = unless_stopped(partial(source.at, request.scale), stop) if source.holds(request.scale) else None
         # The base picture stands for the photo, its crop and its size at once.
         kept = self.chains.shelf(job, small.shape, small.tobytes())
         return Task(job, source.size, kept, stop, small, truth), source.notes
@@ -235,7 +235,7 @@ class Engine:
         if drawn.left_out:
             words = ", ".join(drawn.left_out)
             notes.append(f"a scene has one place, ground, sky, time and light; left out: {words}")
-        return replace(task, small=np.asarray(small), truth=truth), tuple(notes)
+        return replace(task, small=small, truth=truth), tuple(notes)
 
     def _method(self, task: Task, key: str, notes: tuple[str, ...]) -> Generator[Progress, None, Result]:
         row = task.job.methods[key]

@@ -203,7 +203,7 @@ def test_fit(photo_size, size, base, holds_2):
     fitted = images.fit(Image.new("RGB", photo_size), size)
     assert fitted.size == base
     assert fitted.holds(2) is holds_2
-    assert fitted.at(2).size == (2 * base[0], 2 * base[1])
+    assert fitted.at(2).shape == (2 * base[1], 2 * base[0], 3)
     left, top, right, bottom = fitted.box
     assert (right - left) / (bottom - top) == pytest.approx(base[0] / base[1])
     assert left == pytest.approx(photo_size[0] - right) and top == pytest.approx(photo_size[1] - bottom)
@@ -224,7 +224,7 @@ def test_a_photo_that_is_cut_is_noted(size, noted):
 
 def test_fit_of_the_exact_size_is_the_photo_itself():
     fitted = images.fit(Image.fromarray(RGB), 24)
-    assert np.array_equal(np.asarray(fitted.at(2)), RGB)
+    assert np.array_equal(fitted.at(2), RGB)
 
 
 def test_tensor_round_trip():

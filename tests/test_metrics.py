@@ -102,10 +102,26 @@ def test_flip_by_strips_is_that_of_the_whole(monkeypatch):
     one, other = (rng.integers(0, 256, (61, 83, 3), dtype=np.uint8) for _ in range(2))
     whole = evaluate(other.astype(np.float32) / 255, one.astype(np.float32) / 255, "LDR", applyMagma=False)[1]
     strips = []
-    for pixels in (1, 83, 17 * 83, 10**6):
-        monkeypatch.setattr(metrics, "FLIP_PIXELS", pixels)
+    for pixels in (1, 17 * 83, 10**6):
+        monkeypatch.setattr(metrics, "STRIP_PIXELS", pixels)
         assert metrics.flip(one, other, lambda: strips.append(0)) == pytest.approx(float(whole), abs=1e-6), pixels
-    assert len(strips) == 61 + 61 + 4 + 1
+    assert len(strips) == 11 + 4 + 1
+
+
+@pytest.mark.parametrize("height, width", [(11, 11), (61, 83), (176, 180), (331, 203)])
+@pytest.mark.parametrize("pixels", [1, 40 * 203, 10**6])
+def test_ssim_by_strips_is_torchmetrics_of_the_whole(monkeypatch, height, width, pixels):
+    from torchmetrics.functional import image
+
+    generator = torch.Generator().manual_seed(0)
+    x, noise = (torch.rand(1, 3, height, width, generator=generator) for _ in range(2))
+    y = 0.7 * x + 0.3 * noise
+    monkeypatch.setattr(metrics, "STRIP_PIXELS", pixels)
+    whole = image.structural_similarity_index_measure(x, y, data_range=1.0)
+    assert metrics.ssim(x, y) == pytest.approx(float(whole), abs=1e-6)
+    if min(height, width) >= metrics.MIN_SIDE["ms_ssim"]:
+        whole = image.multiscale_structural_similarity_index_measure(x, y, data_range=1.0)
+        assert metrics.ms_ssim(x, y) == pytest.approx(float(whole), abs=1e-6)
 
 
 def test_what_is_measured_can_be_stopped_in_every_metric(monkeypatch):

@@ -19,6 +19,7 @@ import torch
 from conftest import engine_of_the_app, network_of, served
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
+from PIL import PngImagePlugin
 from test_app import form
 
 from lua_demo.bench import rehearsal
@@ -82,6 +83,27 @@ def test_measuring_is_stopped_and_what_it_measured_is_kept(engine, photo):
             came.append(event)
     assert 0 < time.monotonic() - since < SECONDS
     assert came[-1].image is not None and came[-1].metrics is None and "not measured: stopped" in came[-1].notes
+
+
+def test_reading_a_photo_is_stopped(engine, photo, monkeypatch):
+    """A decoder, which nothing interrupts, that takes until `ends` is set."""
+    stop, ends, loads = threading.Event(), threading.Event(), threading.Event()
+
+    def load(image):
+        loads.set()
+        ends.wait(60)
+
+    source = str(photo(64, 48))
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    asker = threading.Thread(target=lambda: (loads.wait(60), stop.set()))
+    asker.start()
+    try:
+        with pytest.raises(Stopped):
+            engine.compare(Request(source, 2, 64), stop)
+        assert not ends.is_set() and free(engine, 0.1)
+    finally:
+        ends.set()
+        asker.join()
 
 
 def test_rendering_is_stopped(engine):

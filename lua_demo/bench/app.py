@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-import numpy as np
 import torch
 
 from lua_demo.bench.clock import interleaved
@@ -99,7 +98,7 @@ def _work(engine: Engine, scale: int):
         fast(ready(load(WEIGHTS_DIR / "embedded" / name)), engine.dtype)
         for load, name in ((load_lua, "lua"), (load_swinir, "swinir"))
     )
-    small = np.asarray(images.fit(images.load_photo(str(EXAMPLES / PHOTOS[0])), 512).at(1))
+    small = images.fit(images.load_photo(str(EXAMPLES / PHOTOS[0])), 512).at(1)
     photo = images.to_tensor(small).to(engine.device)
     with torch.inference_mode(), _autocast(engine):
         latent = vae.encode(photo).float()

@@ -1,15 +1,20 @@
-"""Stop a computation from another thread, between any two submodules of a network."""
+"""Stop a computation from another thread: between any two submodules of a network, or without waiting for its end."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from lua_demo.schema import Stopped
+
+T = TypeVar("T")
+POLL_SECONDS = 0.05
 
 
 def raise_if_set(stop: threading.Event | None) -> None:
@@ -42,3 +47,21 @@ def stops_on(*stops: threading.Event | None) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def unless_stopped(work: Callable[[], T], stop: threading.Event | None) -> T:
+    """What `work` gives, or raises; Stopped as soon as `stop` is set.
+
+    For calls of libraries that nothing interrupts, such as the decoding of a picture. It runs on a thread of its own,
+    which ends by itself: its result is dropped.
+    """
+    if stop is None:
+        return work()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="unless_stopped")
+    try:
+        future = pool.submit(work)
+        while not wait([future], POLL_SECONDS).done:
+            raise_if_set(stop)
+        return future.result()
+    finally:
+        pool.shutdown(wait=False)

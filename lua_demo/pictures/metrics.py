@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity as Lpips
 
 PSNR_OF_IDENTICAL = 100.0
-FLIP_PIXELS, FLIP_REACH = 1 << 18, 12
-"""Pixels of a strip for FLIP; rows that its filters reach, at least (10)."""
+STRIP_PIXELS = 1 << 18
+"""Of what is measured at a time: a large picture at once takes a minute and gigabytes."""
+FLIP_REACH, SSIM_REACH = 12, 5
+"""Rows that the filters of FLIP (10, at least) and of SSIM reach."""
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of five resolutions, each half of the one before (Wang et al., 2003)."""
 MIN_SIDE = {"ssim": 11, "ms_ssim": 176, "vif": 41, "lpips": 32}
 LOW_PASS = 16
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
@@ -59,48 +63,84 @@ def against(
     SSIM and MS-SSIM are torchmetrics' with its standard Gaussian window. None where a side is too short. `check` is
     called every few tenths of a second of work; it may raise to stop it.
     """
-    from torchmetrics.functional.image import (  # noqa: PLC0415
-        multiscale_structural_similarity_index_measure as ms_ssim,
-    )
-    from torchmetrics.functional.image import (  # noqa: PLC0415
-        structural_similarity_index_measure as ssim,
-    )
-
     with _Checked(check):
         x, y = _pair(image, truth, device)
         return {
-            "psnr": psnr(image, truth),
-            "ssim": _number(ssim(x, y, data_range=1.0)) if _fits("ssim", truth) else None,
-            "ms_ssim": _number(ms_ssim(x, y, data_range=1.0)) if _fits("ms_ssim", truth) else None,
+            "psnr": psnr(image, truth, check),
+            "ssim": ssim(x, y) if _fits("ssim", truth) else None,
+            "ms_ssim": ms_ssim(x, y) if _fits("ms_ssim", truth) else None,
             "flip": flip(image, truth, check),
             **({} if no_lpips() else {"lpips": lpips(x, y) if _fits("lpips", truth) else None}),
             "colour_shift": colour_shift(image, truth),
         }
 
 
-def psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """Peak signal-to-noise ratio over all RGB values in dB; 100 for identical pictures."""
-    error = np.mean((image.astype(np.float32) - truth) ** 2, dtype=np.float64)
+def psnr(image: np.ndarray, truth: np.ndarray, check: Callable[[], None] = lambda: None) -> float:
+    """Peak signal-to-noise ratio over all RGB values in dB; 100 for identical pictures. `check` as in `against`."""
+    total = 0.0
+    for top, end in _strips(*truth.shape[:2]):
+        check()
+        total += float(np.sum((image[top:end].astype(np.float32) - truth[top:end]) ** 2, dtype=np.float64))
+    error = total / truth.size
     return min(PSNR_OF_IDENTICAL, float(10 * np.log10(255**2 / error))) if error else PSNR_OF_IDENTICAL
+
+
+def ssim(x: Tensor, y: Tensor) -> float:
+    """Structural similarity of two 1 x C x H x W in [0, 1], strip by strip: torchmetrics' of the whole pictures."""
+    from torchmetrics.functional.image import structural_similarity_index_measure as similarity  # noqa: PLC0415
+
+    height, width = x.shape[-2:]
+    total = 0.0
+    for top, end in _strips(height, width):
+        start, stop = max(0, top - SSIM_REACH), min(height, end + SSIM_REACH)
+        every = similarity(x[..., start:stop, :], y[..., start:stop, :], data_range=1.0, return_full_image=True)[1]
+        total += float(every[..., top - start : end - start, :].mean()) * (end - top)
+    return total / height
+
+
+def ms_ssim(x: Tensor, y: Tensor) -> float:
+    """The same over five resolutions (MS-SSIM, negative terms as 0): torchmetrics' of the whole pictures."""
+    result = 1.0
+    for weight in MS_SSIM_WEIGHTS[:-1]:
+        result *= max(0.0, _contrast(x, y)) ** weight
+        x, y = (F.avg_pool2d(picture, 2) for picture in (x, y))
+    return result * max(0.0, ssim(x, y)) ** MS_SSIM_WEIGHTS[-1]
+
+
+def _contrast(x: Tensor, y: Tensor) -> float:
+    """SSIM's terms of contrast and structure; as in torchmetrics, without the rows and columns at the border."""
+    from torchmetrics.functional.image import structural_similarity_index_measure as similarity  # noqa: PLC0415
+
+    inside, total = x.shape[-2] - 2 * SSIM_REACH, 0.0
+    for top, end in _strips(inside, x.shape[-1]):
+        rows = slice(top, end + 2 * SSIM_REACH)
+        terms = similarity(x[..., rows, :], y[..., rows, :], data_range=1.0, return_contrast_sensitivity=True)[1]
+        total += float(terms) * (end - top)
+    return total / inside
+
+
+def _strips(height: int, width: int) -> list[tuple[int, int]]:
+    """First row and the row after the last of strips of `STRIP_PIXELS`, about."""
+    rows = max(SSIM_REACH + 1, STRIP_PIXELS // width)
+    return [(top, min(height, top + rows)) for top in range(0, height, rows)]
 
 
 def flip(image: np.ndarray, truth: np.ndarray, check: Callable[[], None] = lambda: None) -> float:
     """Mean LDR-FLIP error (doi.org/10.1145/3406183), 0 to 1, by its authors' flip-evaluator.
 
     Seen at 67 pixels per degree, its default: 0.7 m from a display of 3840 px on 0.7 m. Strip by strip, with the rows
-    that its filters reach beside each: of a large picture it takes a minute and gigabytes at once. `check` is called
-    before each strip.
+    that its filters reach beside each. `check` is called before each strip.
     """
     from flip_evaluator import evaluate  # noqa: PLC0415
 
     height, width = truth.shape[:2]
-    rows, total = max(1, FLIP_PIXELS // width), 0.0
-    for top in range(0, height, rows):
+    total = 0.0
+    for top, end in _strips(height, width):
         check()
-        start, stop = max(0, top - FLIP_REACH), min(height, top + rows + FLIP_REACH)
+        start, stop = max(0, top - FLIP_REACH), min(height, end + FLIP_REACH)
         strips = (np.ascontiguousarray(picture[start:stop], np.float32) / 255 for picture in (truth, image))
         errors = evaluate(*strips, "LDR", applyMagma=False)[0]
-        total += float(errors[top - start : top - start + rows].sum(dtype=np.float64))
+        total += float(errors[top - start : end - start].sum(dtype=np.float64))
     return total / (height * width)
 
 
@@ -218,10 +258,6 @@ def high_pass_energy(luma: Tensor) -> float:
     window = window / window.sum()
     low = F.conv2d(F.pad(luma, (2, 2, 2, 2), mode="replicate"), (window[:, None] * window)[None, None])
     return (luma - low).square().mean().item()
-
-
-def _number(value: Any) -> float:
-    return float(value)  # torchmetrics declares a tuple for a case that is not used here
 
 
 def _ratio(value: float, of: float) -> float:

@@ -15,7 +15,9 @@ from lua_demo.scenes.view import View
 from lua_demo.scenes.water import Water
 
 _BLOCK = 16384  # points shaded at a time: their arrays stay in the cache
+_PIXELS = 1 << 20  # that the tone curve is applied to at a time
 _SUB = (-1 / 3, 0.0, 1 / 3)
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 def render(scene: Scene, size: int | tuple[int, int] = 512, check: Callable[[], None] = lambda: None) -> np.ndarray:
@@ -26,18 +28,16 @@ def render(scene: Scene, size: int | tuple[int, int] = 512, check: Callable[[], 
     Args:
         size: side of a square, or (width, height), in pixels. The height sets the scale: a wider picture shows more
             to the sides.
-        check: called every few hundredths of a second of work, or few seconds at 2048 px; may raise to stop it.
+        check: called every few tenths of a second of work; may raise to stop it.
     """
     width, height = (size, size) if isinstance(size, int) else size
-    return tone_map(radiance(scene, width, height, check), scene)
+    return tone_map(radiance(scene, width, height, check), scene, check)
 
 
 def radiance(scene: Scene, width: int, height: int, check: Callable[[], None] = lambda: None) -> np.ndarray:
     """Linear light, height x width x 3 float32. `check` as in `render`."""
-    terrain, sky = Terrain(scene), Sky(scene)
-    check()
+    terrain, sky = Terrain(scene, check), Sky(scene)
     surface = Surface(scene, terrain, sky, cells=int(np.clip(0.7 * height, 128, 1400)))
-    check()
     pixel = 2 * TANGENT / height
     # Dunes have the sharpest crests and the cheapest heights.
     steps = int(np.clip((2.4 if scene.kind == "dunes" else 1.15) * height, 160, 5000))
@@ -49,13 +49,13 @@ def radiance(scene: Scene, width: int, height: int, check: Callable[[], None] = 
             np.ceil((2 * TANGENT - top + 0.22) / pixel)
         )  # up to the reflection at the foot of the picture, and waves beyond it
         back = View(terrain, width + 2 * margin, rows, left - margin * pixel, rows * pixel, pixel, steps, mirrored=True)
-        picture, depth = _sample(back, surface, sky, None, check)
+        picture, depth = _sample(back, surface, sky, None)
         if terrain.tree_height:
             draw_trees(picture, depth, back, surface)
         mirror = Water(surface, sky, back, picture)
     view = View(terrain, width, height, left, top, pixel, steps, mirrored=False)
-    picture, depth = _sample(view, surface, sky, mirror, check)
-    _smooth_edges(picture, depth, view, surface, sky, mirror, check)
+    picture, depth = _sample(view, surface, sky, mirror)
+    _smooth_edges(picture, depth, view, surface, sky, mirror)
     if terrain.tree_height:
         draw_trees(picture, depth, view, surface)
     if scene.ground == "grass" and scene.kind in ("mountains", "forest", "canyon"):
@@ -63,9 +63,7 @@ def radiance(scene: Scene, width: int, height: int, check: Callable[[], None] = 
     return picture
 
 
-def _sample(
-    view: View, surface: Surface, sky: Sky, water: Water | None, check: Callable[[], None]
-) -> tuple[np.ndarray, np.ndarray]:
+def _sample(view: View, surface: Surface, sky: Sky, water: Water | None) -> tuple[np.ndarray, np.ndarray]:
     """One ray per pixel: radiance and depth."""
     (depth,) = view.hits()
     sx, slope = (a.ravel() for a in view.grid())
@@ -75,17 +73,18 @@ def _sample(
         if view.mirrored
         else sky.star_light(view.width, view.height, view.left, view.top, view.pixel).reshape(-1, 3)
     )
-    picture = _shade(sx, slope, depth, stars, view, surface, sky, water, check)
+    surface.terrain.check()
+    picture = _shade(sx, slope, depth, stars, view, surface, sky, water)
     shape = view.height, view.width
     return picture.reshape(*shape, 3), depth.reshape(shape)
 
 
-def _shade(sx, slope, depth, stars, view, surface, sky, water, check) -> np.ndarray:
+def _shade(sx, slope, depth, stars, view, surface, sky, water) -> np.ndarray:
     out = np.empty((depth.size, 3), np.float32)
     empty = np.isinf(depth)
     for kind, points in enumerate((np.flatnonzero(~empty), np.flatnonzero(empty))):
         for start in range(0, points.size, _BLOCK):
-            check()
+            surface.terrain.check()
             at = points[start : start + _BLOCK]
             if kind == 1:
                 out[at] = sky.radiance(sx[at], slope[at], view.pixel, None if stars is None else stars[at])
@@ -109,7 +108,7 @@ def _ground(sx, slope, depth, view, surface, water) -> np.ndarray:
     return out
 
 
-def _smooth_edges(picture, depth, view, surface, sky, water, check) -> None:
+def _smooth_edges(picture, depth, view, surface, sky, water) -> None:
     """Nine rays instead of one where the depth jumps: only there does a pixel hold things that no filter blends."""
     near = np.where(np.isinf(depth), 0, 1 / depth)
     jump = np.zeros(depth.shape, bool)
@@ -129,20 +128,28 @@ def _smooth_edges(picture, depth, view, surface, sky, water, check) -> None:
     for dx in _SUB:
         for dy, hits in zip(_SUB, view.hits(dx, _SUB, where), strict=True):
             sx, slope = (a.ravel()[where] for a in view.grid(dx, dy))
-            total += np.minimum(_shade(sx, slope, hits, None, view, surface, sky, water, check), 4.0)
+            total += np.minimum(_shade(sx, slope, hits, None, view, surface, sky, water), 4.0)
     picture.reshape(-1, 3)[where] = total / 9
 
 
-def tone_map(light: np.ndarray, scene: Scene) -> np.ndarray:
-    """Exposure, a filmic curve, sRGB, and noise of half a step so that gradients do not band."""
-    target = Sky(scene).target
-    luminance = light @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    mean = float(np.exp(np.mean(np.log(luminance + 1e-3))))
-    x = light * np.float32((target / max(mean, 1e-4)) ** 0.65)
-    # Narkowicz's fit of the ACES curve, on a mix of the channels with their luminance: bright colours bleach instead of
-    # shifting in hue.
-    x = 0.94 * x + 0.06 * (x @ np.array([0.2126, 0.7152, 0.0722], np.float32))[..., None]
-    x = np.clip(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 0, 1)
-    x = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.power(np.maximum(x, 1e-6), 1 / 2.4) - 0.055)
-    grain = np.random.Generator(np.random.PCG64(scene.seed)).random(x.shape[:2], np.float32)[..., None]
-    return np.clip(np.floor(x * 255 + grain), 0, 255).astype(np.uint8)
+def tone_map(light: np.ndarray, scene: Scene, check: Callable[[], None]) -> np.ndarray:
+    """Exposure, a filmic curve, sRGB, and noise of half a step against bands in gradients. `check` as in `render`."""
+    height, width = light.shape[:2]
+    rows = max(1, _PIXELS // width)
+    blocks = [slice(top, top + rows) for top in range(0, height, rows)]
+    logs, picture = np.empty((height, width), np.float32), np.empty(light.shape, np.uint8)
+    for block in blocks:
+        check()
+        logs[block] = np.log(light[block] @ _LUMINANCE + 1e-3)
+    gain = np.float32((Sky(scene).target / max(float(np.exp(np.mean(logs))), 1e-4)) ** 0.65)
+    grain = np.random.Generator(np.random.PCG64(scene.seed)).random((height, width), np.float32)[..., None]
+    for block in blocks:
+        check()
+        x = light[block] * gain
+        # Narkowicz's fit of the ACES curve, on a mix of the channels with their luminance: bright colours bleach
+        # instead of shifting in hue.
+        x = 0.94 * x + 0.06 * (x @ _LUMINANCE)[..., None]
+        x = np.clip(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 0, 1)
+        x = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.power(np.maximum(x, 1e-6), 1 / 2.4) - 0.055)
+        picture[block] = np.clip(np.floor(x * 255 + grain[block]), 0, 255)
+    return picture

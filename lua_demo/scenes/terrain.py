@@ -5,6 +5,8 @@ The viewer stands at x = 0, z = 0 and looks along +z; x points right, y up; y = 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lua_demo.scenes.noise import Noise, lerp, smoothstep
@@ -23,10 +25,11 @@ class Terrain:
         water: whether y < 0 is under water.
         tree_height: of the scene's trees; 0 without trees.
         reach: height of the highest thing above the water, roughly.
+        check: called every few tenths of a second of work on the scene, by all that is built on its land; may raise.
     """
 
-    def __init__(self, scene: Scene):
-        self.scene = scene
+    def __init__(self, scene: Scene, check: Callable[[], None] = lambda: None):
+        self.scene, self.check = scene, check
         self.noise = Noise(scene.seed)
         rng = np.random.Generator(np.random.PCG64([scene.seed, 1]))
         self.rng = rng
@@ -75,6 +78,7 @@ class Terrain:
 
     def height(self, x: np.ndarray, z: np.ndarray, footprint: np.ndarray | np.float32) -> np.ndarray:
         """Height of the ground (under water: negative) where a pixel covers `footprint` on it."""
+        self.check()
         return self._relief(x, z, footprint)
 
     def _mountains(self, x, z, fp):

@@ -121,6 +121,7 @@ def _plant(picture, depth, view, draw, x, z, foot, tall, pick, opacity, paint) -
     forms = sprites(draw, int(2 ** np.ceil(np.log2(np.clip(size.max(), 32, 1024)))))
     front = z - 0.4 * tall
     for k in range(x.size):
+        view.terrain.check()
         _stamp(
             picture,
             depth,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from lua_demo.scenes.terrain import FAR, NEAR, Terrain
 
 _STRIDE = 8.0  # between columns in the flattened search; slopes stay within +-3
+_BLOCK = 1 << 20  # samples of the land, or rays, searched at a time
 
 
 class View:
@@ -57,19 +60,18 @@ class View:
         """Slope of every row, shifted down by `offset` pixels."""
         return self.top - (np.arange(self.height) + 0.5 + offset) * self.pixel
 
-    def _profile(self, offset_x: float) -> tuple[np.ndarray, np.ndarray]:
-        """The land under columns shifted by `offset_x` pixels (steps x width), and up to which slope it hides
-        what is behind (width * steps, column after column)."""
-        if offset_x == 0:
-            land = self.land[:, 1:-1]
-        else:
+    def _profile(self, offset_x: float, first: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """The land under the columns from `first` to before `end`, shifted by `offset_x` pixels (steps x columns), and
+        up to which slope it hides what is behind (columns * steps, column after column)."""
+        land = self.land[:, 1 + first : 1 + end]
+        if offset_x != 0:
             side = 1 if offset_x > 0 else -1
             t = np.float32(abs(offset_x))
-            land = self.land[:, 1:-1] * (1 - t) + self.land[:, 1 + side : self.land.shape[1] - 1 + side] * t
+            land = land * (1 - t) + self.land[:, 1 + side + first : 1 + side + end] * t
         if self.terrain.water:
             land = np.where(land > 0, land, np.float32(-99) if self.mirrored else np.float32(0))
         tops = np.maximum.accumulate((land - np.float32(self.eye)) / self.z[:, None], 0)
-        keys = np.clip(tops.T, -3, 3).astype(np.float64) + np.arange(self.width)[:, None] * _STRIDE
+        keys = np.clip(tops.T, -3, 3).astype(np.float64) + np.arange(first, end)[:, None] * _STRIDE
         return land, keys.ravel()
 
     def hits(
@@ -81,20 +83,36 @@ class View:
             offset_x, offsets_y: shift of the rays in pixels, within +-1/2.
             at: flat indices of the pixels; None: all of them, row by row.
         """
-        land, keys = self._profile(offset_x)
-        if at is None:
-            # Column by column: the search then walks through memory.
-            at = np.arange(self.width * self.height).reshape(self.height, self.width).T.ravel()
-            depth = np.empty(at.size, np.float32)
-            depth[at] = self._search(land, keys, at, offsets_y[0])
-            return [depth]
-        return [self._search(land, keys, at, offset) for offset in offsets_y]
+        count = self.width * self.height if at is None else at.size
+        depths = [np.empty(count, np.float32) for _ in offsets_y]
+        for first, end, mine in self._blocks(at):
+            land, keys = self._profile(offset_x, first, end)
+            rays = mine if at is None else at[mine]
+            for depth, offset in zip(depths, offsets_y, strict=True):
+                self.terrain.check()
+                depth[mine] = self._search(land, keys, rays, offset, first)
+        return depths
 
-    def _search(self, land, keys, at, offset_y) -> np.ndarray:
+    def _blocks(self, at: np.ndarray | None) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Columns from the first number to before the second, and which of the pixels `at` lie in them, column by
+        column: the search then walks through memory."""
+        columns = np.empty(0) if at is None else at % self.width
+        order = np.argsort(columns, kind="stable")
+        ordered = columns[order]
+        block = max(1, _BLOCK // max(self.z.size, self.height))
+        for first in range(0, self.width, block):
+            end = min(first + block, self.width)
+            if at is None:
+                yield first, end, (np.arange(self.height) * self.width + np.arange(first, end)[:, None]).ravel()
+            else:
+                yield first, end, order[slice(*np.searchsorted(ordered, (first, end)))]
+
+    def _search(self, land, keys, at, offset_y, first) -> np.ndarray:
         row, column = np.divmod(at, self.width)
         steps = self.z.size
         slope = self.rows(offset_y)[row]
-        index = np.searchsorted(keys, slope + column * _STRIDE) - column * steps
+        index = np.searchsorted(keys, slope + column * _STRIDE) - (column - first) * steps
+        column -= first
         after = np.clip(index, 1, steps - 1)
         slope = slope.astype(np.float32)
         h0, h1 = land[after - 1, column] - np.float32(self.eye), land[after, column] - np.float32(self.eye)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lua_demo.scenes.noise import lerp, smoothstep
 from lua_demo.scenes.sky import Sky, linear
 from lua_demo.scenes.surface import Surface
 from lua_demo.scenes.view import View
+
+_PIXELS = 1 << 20  # blurred at a time
 
 
 class Water:
@@ -17,7 +21,9 @@ class Water:
         self.surface, self.sky, self.view = surface, sky, view
         self.sea = surface.scene.kind == "sea"
         sharp = np.minimum(picture, 6.0)
-        self.levels = [sharp, _tall_blur(sharp, view.height // 90 + 1), _tall_blur(sharp, view.height // 22 + 1)]
+        self.levels = [sharp]
+        for part in (90, 22):
+            self.levels.append(_tall_blur(sharp, view.height // part + 1, view.terrain.check))
         self.deep = linear("#0a3446" if self.sea else "#122a2c")
 
     def _waves(self, x, z, fp_x, fp_z):
@@ -109,12 +115,18 @@ class Water:
         return lerp(colour, light * 0.72, foam[:, None])
 
 
-def _tall_blur(picture: np.ndarray, radius: int) -> np.ndarray:
-    """Box blur over rows, and a third as wide over columns."""
+def _tall_blur(picture: np.ndarray, radius: int, check: Callable[[], None]) -> np.ndarray:
+    """Box blur over rows, and a third as wide over columns. `check` as in `render`."""
     for axis, r in ((0, radius), (1, max(1, radius // 3))):
-        pad = [(r + 1, r) if k == axis else (0, 0) for k in range(3)]
-        total = np.cumsum(np.pad(picture, pad, mode="edge"), axis)
-        n = total.shape[axis]
-        high, low = np.take(total, range(2 * r + 1, n), axis), np.take(total, range(0, n - 2 * r - 1), axis)
-        picture = (high - low) / (2 * r + 1)
+        across, blurred = 1 - axis, np.empty_like(picture)
+        lines = max(1, _PIXELS // picture.shape[axis])
+        for first in range(0, picture.shape[across], lines):
+            check()
+            block = tuple(slice(first, first + lines) if k == across else slice(None) for k in (0, 1))
+            pad = [(r + 1, r) if k == axis else (0, 0) for k in range(3)]
+            total = np.cumsum(np.pad(picture[block], pad, mode="edge"), axis)
+            n = total.shape[axis]
+            high, low = np.take(total, range(2 * r + 1, n), axis), np.take(total, range(0, n - 2 * r - 1), axis)
+            blurred[block] = (high - low) / (2 * r + 1)
+        picture = blurred
     return picture

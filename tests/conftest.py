@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -42,6 +43,11 @@ expect.set_options(timeout=30_000)  # for machines that are busy with other thin
 
 CHANNELS = SPACES["embedded"].channels
 TRUNK = dict(embed_dim=8, depths=[2], num_heads=[2], window_size=4, head_num_feat=8, scales=[2, 4], residual="bicubic")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: without this every collection of the engine's looks through it, for 0.3 s."""
+    gc.freeze()
 
 
 def network_of(engine: Engine, role: str, base: str = "embedded") -> torch.nn.Module:

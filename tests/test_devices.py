@@ -16,6 +16,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from lua_demo.commands import main as cli
+from lua_demo.commands.evaluate import evaluate_scenes
+from lua_demo.engine import Engine
 from lua_demo.machine.devices import Devices, join
 
 PROGRAM = """
@@ -90,6 +93,14 @@ def launch(processes: int, *command: str | Path) -> list[str]:
     return printed
 
 
+def run(capsys: pytest.CaptureFixture[str], processes: int, *command: str | Path) -> list[str]:
+    """What each of the processes that run a command of `lua_demo` printed; a single one is this one."""
+    if processes > 1:
+        return launch(processes, "-m", "lua_demo", *command)
+    assert cli.main([str(part) for part in command]) == 0
+    return [capsys.readouterr().out]
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Three, of which one is too small for the crop and two share their name."""
@@ -100,12 +111,12 @@ def photos(tmp_path):
     return folder
 
 
-def test_evaluate_is_shared(tmp_path, photos):
+def test_evaluate_is_shared(tmp_path, photos, capsys):
     documents = []
     for processes in (1, 2):
         file = tmp_path / f"{processes}.json"
         command = ["evaluate", "--images", photos, "--crop", "64", "--methods", "base,lua", "--device", "cpu"]
-        printed = launch(processes, "-m", "lua_demo", *command, "--json", file)
+        printed = run(capsys, processes, *command, "--json", file)
         assert "2 images" in printed[0] and not "".join(printed[1:])
         documents.append(json.loads(file.read_text(), parse_float=lambda text: round(float(text), 4)))
     alone, shared = documents
@@ -127,16 +138,17 @@ def test_scenes_are_shared(tmp_path):
         "made = evaluate_scenes(Engine('cpu'), 3, (2,), ('base',), base=32, devices=devices)\n"
         "print(json.dumps([made.images, made.mean(2, 'base', 'psnr')]))\n"
     )
-    (alone,), shared = launch(1, program), launch(2, program)
-    assert shared == [alone, alone] and len(json.loads(alone)[0]) == 3
+    one, other = (json.loads(printed) for printed in launch(2, program))
+    alone = evaluate_scenes(Engine("cpu"), 3, (2,), ("base",), base=32)
+    assert one == other == [alone.images, pytest.approx(alone.mean(2, "base", "psnr"))] and len(alone.images) == 3
 
 
-def test_batch_is_shared(tmp_path, photos):
+def test_batch_is_shared(tmp_path, photos, capsys):
     tables = []
     for processes in (1, 2):
         out = tmp_path / f"out{processes}"
         command = ["batch", photos, "--out", out, "--size", "32", "--methods", "base,lua", "--device", "cpu"]
-        printed = launch(processes, "-m", "lua_demo", *command)
+        printed = run(capsys, processes, *command)
         assert "3 items: 3 run" in printed[0]
         with (out / "batch.csv").open(newline="") as file:
             tables.append([(row["item"], row["method"], row["file"]) for row in csv.DictReader(file)])

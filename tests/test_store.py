@@ -331,13 +331,16 @@ def test_settings_of_the_environment(tmp_path):
 
 
 BUSY = """
-import sys
+import json, sys
 from pathlib import Path
-sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
-import test_store as t
-shelf = t.Store(sys.argv[2], quota_bytes=400_000, pinned=None)
+sys.path.insert(0, sys.argv[1])
+from lua_demo.runs.store import Store
+shelf, document = Store(sys.argv[2], quota_bytes=400_000, pinned=None), json.loads(sys.stdin.read())
 for _ in range(40):
-    run = t.write(shelf, Path(sys.argv[3]), size=50_000)
+    draft = shelf.draft()
+    (draft / "lua.webp").write_bytes(Path(sys.argv[4]).read_bytes())
+    (draft / "latent.safetensors").write_bytes(b"x" * 50_000)
+    run = shelf.finish(draft, document, Path(sys.argv[3]))
     opened = shelf.open(run.id)
     assert opened is None or opened.document == run.document
     for other in shelf.runs():
@@ -348,10 +351,12 @@ for _ in range(40):
 def test_two_processes_share_a_folder(tmp_path, photo_file):
     """Both write, read and delete for a while; in the end all that is there is whole, and below the quota."""
     folder = tmp_path / "shared"
-    command = [sys.executable, "-c", BUSY, str(ROOT), str(folder), str(photo_file)]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    made = images.save_display(picture(80, 60), tmp_path / "lua.webp")
+    command = [sys.executable, "-c", BUSY, str(ROOT), str(folder), str(photo_file), str(made)]
+    pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
+    processes = [subprocess.Popen(command, **pipes, text=True) for _ in range(2)]
     for process in processes:
-        errors = process.communicate(timeout=300)[1]
+        errors = process.communicate(json.dumps(document_of(photo_file)), timeout=300)[1]
         assert process.returncode == 0, errors
     shelf = Store(folder, quota_bytes=400_000, pinned=None)
     shelf.evict()

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from lua_demo.catalog.methods import SWINIR_NOTE
 from lua_demo.report import claims
 from lua_demo.report.measures import DISAGREE, METRICS
 from lua_demo.report.scatter import Dot, dots_of, scatter
@@ -59,6 +60,13 @@ def test_a_claim_gives_time_and_quality_against_the_same_trunk_and_the_best_of_p
     rows["swinir"] = quality(rows["swinir"], 30.0)
     claim, _ = claims.headline(document(**rows))
     assert claim == "LUA path 0.54 s; SwinIR, same trunk, best of pixels, 16.8 s, +1.0 dB"
+
+
+def test_a_claim_beside_our_swinir_says_that_it_is_no_verdict():
+    noted = {**SWINIR, "notes": [SWINIR_NOTE]}
+    assert "no verdict on SwinIR" in claims.headline(document(lua=LUA, swinir=noted))[1]
+    assert "verdict" not in claims.headline(document(lua=LUA, swinir=SWINIR))[1], "another one's weights"
+    assert "verdict" not in claims.headline(document(lua=LUA, cnn=CNN))[1]
 
 
 def test_without_an_original_no_pixel_upscaler_is_called_the_best():

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from lua_demo.catalog.bases import BASES
-from lua_demo.catalog.methods import METHODS, methods_of
+from lua_demo.catalog.methods import METHODS, SWINIR_NOTE, methods_of
 from lua_demo.catalog.spaces import SPACES
 from lua_demo.report.document import Document, Row
 from lua_demo.report.measures import METRICS
@@ -113,6 +113,8 @@ def _conditions(document: Document, rows: Sequence[Row], some_cold: bool) -> lis
             conditions.append("shared stages as first timed")
     if sum((row["metrics"] or {}).get("psnr") is not None for row in rows) > 1:
         conditions.append("dB: PSNR minus that of LUA")
+    if any(SWINIR_NOTE in row["notes"] for row in rows):
+        conditions.append("no verdict on SwinIR, whose own trunk was trained for minutes")
     return conditions
 
 

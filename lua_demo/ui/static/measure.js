@@ -1,7 +1,7 @@
 // Numbers and histograms of what is visible, for every picture, in the panel below the stage and on the pictures' labels.
-const LIVE_PIXELS = 6e6; // of all questions together: above that, a newer view does not wait for the answer
+const PATIENCE_MS = 40; // for an answer when there is a newer view; what was computed of it is kept
 let numbers = new Map(); // key of a picture -> {psnr, ssim, sharpness, histogram} of the crop {x, y, width, height} in the frame
-let measured = "", wanted = null, working = false, asked = [];
+let measured = "", wanted = null, working = false, asked = [], askedAt = 0;
 
 const wantsNumbers = () => view.measure || view.histogram;
 const referenceKey = () => view.reference ?? props.value?.truth ?? "";
@@ -29,8 +29,7 @@ function measureFrame(frame, place, size) {
   if (wanted?.key === key) return;
   wanted = { key, crop, tasks, since: performance.now() };
   element.dataset.measured = ""; // what is shown until the answer comes is of the view before, and dimmed
-  const weight = asked.reduce((sum, question) => sum + question.pixels, 0);
-  if (working && weight > LIVE_PIXELS) asked.forEach(withdraw);
+  if (working && performance.now() - askedAt > PATIENCE_MS) asked.forEach(withdraw);
   if (!working) work();
 }
 
@@ -54,9 +53,10 @@ async function work() {
 
 // Whether all were answered.
 async function answers(tasks, into) {
-  asked = tasks.map((task, i) => Object.assign(ask(i, "measure", {
+  askedAt = performance.now();
+  asked = tasks.map((task, i) => ask(i, "measure", {
     picture: sourceOf(task.entry), reference: task.reference && sourceOf(task.reference), crop: task.crop, wanted: { histogram: view.histogram },
-  }), { pixels: task.crop.width * task.crop.height }));
+  }));
   const results = await Promise.allSettled(asked.map((question) => question.answer));
   results.forEach(({ status, value, reason }, i) => {
     if (status === "fulfilled") into.set(tasks[i].entry.key, value);

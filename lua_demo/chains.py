@@ -6,16 +6,18 @@ import contextlib
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lua_demo.catalog.compositions import ENCODE, REFINE, SAMPLE, SAMPLE_LARGE, UPSCALE, Kit, Output, Step
-from lua_demo.machine.cancel import stops_on
+from lua_demo.machine.cancel import check_stopped, stops_on, unless_stopped
 from lua_demo.machine.finite import check_finite
 from lua_demo.machine.memory import is_out_of_memory
 from lua_demo.machine.timing import Measurement, measure, synchronise
@@ -30,6 +32,7 @@ from lua_demo.sampling import Pace, Report, steps_of
 from lua_demo.schema import Progress, Span
 
 KEPT_BASES = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,19 @@ class Chains:
 
     Attributes:
         pace: base model -> size (width, height) in px at which it sampled last, and seconds per step there.
+        loading: what still loads weights although whoever asked for them was stopped.
     """
 
     def __init__(self, models: Models, device: torch.device, dtype: torch.dtype):
         self.models, self.device, self.dtype = models, device, dtype
         self.pace: dict[str, tuple[tuple[int, int], float]] = {}
+        self.loading: list[Future] = []
         self._kept: OrderedDict[str, Shelf] = OrderedDict()
         self._done: set[tuple] = set()
+
+    def load(self, work: Callable[[], T], stop: threading.Event | None) -> T:
+        """What `work` gives, which loads weights; Stopped as soon as `stop` is set, though the loading goes on."""
+        return unless_stopped(work, stop, self.loading.append)
 
     def is_first(self, *work: object) -> bool:
         """Whether such work was not asked about before: its run includes one-time set-up."""
@@ -186,7 +195,7 @@ class Chains:
             if base:
                 if base.plan is None:  # it had to give back other models' memory
                     yield job.progress(key, "load")
-                base.place(size)
+                self.load(partial(base.place, size), task.stop)
             yield job.progress(key, step.name, 0, job.steps_of(step))
             try:
                 output, measured, pace = yield from self._sample_once(task, key, step, kit, start, factor)
@@ -197,7 +206,7 @@ class Chains:
                 message, plan = str(error), base.plan_label
             # Out of the handler: the traceback held tensors.
             yield job.progress(key, "load")
-            if not base.step_down(size):
+            if not self.load(partial(base.step_down, size), task.stop):
                 raise torch.OutOfMemoryError(message)
             notes.append(f"out of memory with this: {plan}; sampled again with less")
         if base:
@@ -261,5 +270,6 @@ class Chains:
         autocast = torch.autocast(self.device.type, self.dtype) if narrow else contextlib.nullcontext()
         with stops_on(*stops), autocast, measure(self.device) as measured:
             made, notes = step.run(kit, x, factor)
+            check_stopped()
             made = check_finite(made.float(), f"the stage {step.name}")
         return Output(made, notes), measured

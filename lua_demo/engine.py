@@ -102,7 +102,8 @@ class Engine:
 
         Raises:
             UserError: a bad request or photo, at once; missing or wrong weights, before anything is computed.
-            Stopped: `stop` was set; the memory of the interrupted stage is given back.
+            Stopped: `stop` was set; the memory of the interrupted stage is given back. Weights that are being loaded
+                are loaded all the same, before another comparison begins.
         """
         job = request if isinstance(request, Job) else resolve(request)
         raise_if_set(stop)
@@ -124,10 +125,18 @@ class Engine:
         finally:
             if not finished:
                 give_back(self.device)
-            self._lock.release()
+            self._release()
         if stopped:
             # Raised anew: the traceback of the first one would keep the tensors of the interrupted stage alive.
             raise Stopped("stopped on request")
+
+    def _release(self) -> None:
+        """Let the next comparison begin, at once or when nothing is loaded any more: it would load the same."""
+        loading = self.chains.loading
+        if loading:
+            loading.pop().add_done_callback(lambda _: self._release())
+        else:
+            self._lock.release()
 
     def _run(self, job: Job, source: Source, stop: threading.Event | None) -> Events:
         absent = yield from self._load(job, source, stop)
@@ -152,17 +161,17 @@ class Engine:
         reasons = {key: row.refusal(job.base.space, job.request.scale) for key, row in upscalers.items()}
         absent = {key: reason for key, reason in reasons.items() if reason}
         missing = [role for role in self.models.wanted(job) if role not in absent]
-        base = self.models.base(job) if job.samples else None
+        base = self.chains.load(partial(self.models.base, job), stop) if job.samples else None
         if missing or (base and base.plan is None):
             yield job.progress(next(iter(job.methods)), "load")
         for role in missing:
             raise_if_set(stop)
             try:
-                self._load_with_room(job, role)
+                self.chains.load(partial(self._load_with_room, job, role), stop)
             except Absent as error:
                 absent[role] = str(error)
         if base and isinstance(source, tuple):
-            base.place(source)
+            self.chains.load(partial(base.place, source), stop)
         return absent
 
     def _load_with_room(self, job: Job, role: str) -> None:

@@ -98,7 +98,7 @@ def test_a_seed_gives_the_same_latent_on_machines_with_other_instructions(tmp_pa
 @pytest.mark.shared
 @pytest.mark.skipif(not KODAK.is_dir(), reason="needs the development data beside the checkout (../shared)")
 def test_lua_beats_the_baselines_on_kodak(tmp_path):
-    """On the seventh image and the twelfth after it, as the cards say of all 24, with a little room for other machines."""
+    """On two of the images, as the cards say of all 24, with a little room for other machines."""
     for path in list_images(KODAK)[6::12]:
         shutil.copy(path, tmp_path)
     result = evaluate.evaluate(Engine(), tmp_path, methods=("roundtrip", "base", "bicubic", "lua"))

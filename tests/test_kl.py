@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -15,13 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lua_demo.engine import Engine
+from lua_demo.machine.cancel import stops_on
 from lua_demo.models.decoding import decode
 from lua_demo.models.tiles import tiled
 from lua_demo.models.vaes import VAE, KLAutoencoder, load_network
 from lua_demo.networks import kl, strips
 from lua_demo.networks.kl import fast_decode
 from lua_demo.request.job import with_rows
-from lua_demo.schema import Result, UserError
+from lua_demo.schema import Result, Stopped, UserError
 
 TINY = dict(
     block_out_channels=(8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=4,
@@ -99,6 +101,21 @@ def test_4096_px_stays_below_two_to_the_31_on_a_gpu():
         assert (bottom - top + 2) * row < 2**31
     tokens = 512 * 512
     assert kl.SCORES["cuda"] // tokens * tokens < 2**31
+
+
+def test_a_large_convolution_by_strips_gives_the_same_and_can_be_stopped(monkeypatch):
+    torch.manual_seed(0)
+    conv, x, event = strips.StripConv2d(8, 12, 3, padding=1), torch.randn(1, 8, 50, 30), threading.Event()
+    monkeypatch.setitem(strips.ELEMENTS, "cpu", 12 * 30 * 4)
+    whole = nn.Conv2d.forward(conv, x)
+    with torch.inference_mode():
+        monkeypatch.setattr(strips, "LARGE", 1)
+        assert torch.equal(conv(x), whole)
+        seen: list[int] = []
+        monkeypatch.setattr(event, "is_set", lambda: seen.append(0) or len(seen) > 4)
+        with pytest.raises(Stopped), stops_on(event):
+            strips.convolve(x, conv, strips.ELEMENTS["cpu"])
+    assert len(seen) == 5, "one at the start of the block, and one before each of 13 strips"
 
 
 def test_one_transposed_convolution_enlarges_and_convolves():

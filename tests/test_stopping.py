@@ -106,6 +106,29 @@ def test_reading_a_photo_is_stopped(engine, photo, monkeypatch):
         asker.join()
 
 
+def test_loading_is_left_and_goes_on_before_another_comparison(toy_weights, photo, monkeypatch):
+    engine, stop = engine_of_the_app(toy_weights), threading.Event()
+    ends, loads, load_state_dict = threading.Event(), threading.Event(), torch.nn.Module.load_state_dict
+
+    def slow(*args, **options):
+        loads.set()
+        ends.wait(60)
+        return load_state_dict(*args, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", slow)
+    asker = threading.Thread(target=lambda: (loads.wait(60), stop.set()))
+    asker.start()
+    try:
+        with pytest.raises(Stopped):
+            list(engine.compare(Request(str(photo(64, 48)), 2, 64, ("lua",)), stop))
+        assert not ends.is_set() and not free(engine, 0.3)
+    finally:
+        ends.set()
+        asker.join()
+    assert free(engine)
+    assert [event.method for event in engine.compare(Request(str(photo(64, 48)), 2, 64, ("lua",)))][-1] == "lua"
+
+
 def test_rendering_is_stopped(engine):
     """A scene of 16 megapixels takes a minute."""
     stop, since = threading.Event(), 0.0

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from lua_demo.schema import Stopped
@@ -22,9 +21,14 @@ def raise_if_set(stop: threading.Event | None) -> None:
         raise Stopped("stopped on request")
 
 
+_heeded = threading.local()
+"""The events that this thread heeds, as `events`: those of `stops_on`, the innermost block last."""
+
+
 @contextlib.contextmanager
 def stops_on(*stops: threading.Event | None) -> Iterator[None]:
-    """Within the block every call of a module on this thread raises Stopped once one of `stops` is set.
+    """Within the block every call of a module on this thread raises Stopped once one of `stops` is set, and so does
+    `check_stopped`.
 
     The hook sees all modules, those of foreign pipelines too, so nothing that is run needs to know of it. Other threads
     are not affected. Without an event there is no hook and no cost.
@@ -35,25 +39,29 @@ def stops_on(*stops: threading.Event | None) -> Iterator[None]:
     if not events:
         yield
         return
-    thread = threading.get_ident()
-
-    def check(module: nn.Module, args: tuple) -> None:
-        if threading.get_ident() == thread:
-            for event in events:
-                raise_if_set(event)
-
-    handle = register_module_forward_pre_hook(check)
+    before = getattr(_heeded, "events", [])
+    _heeded.events = [*before, *events]
+    handle = register_module_forward_pre_hook(lambda module, args: check_stopped())
     try:
         yield
     finally:
         handle.remove()
+        _heeded.events = before
 
 
-def unless_stopped(work: Callable[[], T], stop: threading.Event | None) -> T:
+def check_stopped() -> None:
+    """Raise Stopped where `stops_on` of this thread would: between operations that are no modules and take long."""
+    for event in getattr(_heeded, "events", []):
+        raise_if_set(event)
+
+
+def unless_stopped(
+    work: Callable[[], T], stop: threading.Event | None, left: Callable[[Future], object] = lambda _: None
+) -> T:
     """What `work` gives, or raises; Stopped as soon as `stop` is set.
 
     For calls of libraries that nothing interrupts, such as the decoding of a picture. It runs on a thread of its own,
-    which ends by itself: its result is dropped.
+    which ends by itself: its result is dropped. `left` is called with what it will be where nobody waits for it.
     """
     if stop is None:
         return work()
@@ -61,6 +69,8 @@ def unless_stopped(work: Callable[[], T], stop: threading.Event | None) -> T:
     try:
         future = pool.submit(work)
         while not wait([future], POLL_SECONDS).done:
+            if stop.is_set():
+                left(future)
             raise_if_set(stop)
         return future.result()
     finally:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lua_demo.catalog.compositions import Output
 from lua_demo.catalog.spaces import DECODERS
+from lua_demo.machine.cancel import check_stopped
 from lua_demo.models.tiles import within_memory
 from lua_demo.models.vaes import VAE
 
@@ -26,6 +27,7 @@ def decode(vae: VAE, latent: Tensor) -> Output:
     """
     notes = []
     image, side = _decoded(vae, latent)
+    check_stopped()
     how = "in one piece" if side is None else f"in blended tiles of {side * vae.stride} px"
     if vae.decoder or side is not None:
         notes.append(f"{DECODERS.get(vae.decoder, 'decoded')}, {how}")

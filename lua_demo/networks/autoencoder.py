@@ -20,7 +20,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.machine.cancel import check_stopped
 from lua_demo.networks.linear import zero
+from lua_demo.networks.strips import StripConv2d
 
 
 class ResBlock(nn.Module):
@@ -28,8 +30,8 @@ class ResBlock(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = StripConv2d(width, width, 3, padding=1)
+        self.conv2 = StripConv2d(width, width, 3, padding=1)
         zero(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,13 +46,13 @@ class Encoder(nn.Module):
         self.linear = nn.Conv2d(3 * 64, channels, 3, padding=1, padding_mode="replicate")
         self.correction = nn.Sequential(
             nn.PixelUnshuffle(4),
-            nn.Conv2d(3 * 16, fine, 3, padding=1),
+            StripConv2d(3 * 16, fine, 3, padding=1),
             *(ResBlock(fine) for _ in range(blocks[0])),
             nn.PixelUnshuffle(2),
-            nn.Conv2d(4 * fine, coarse, 3, padding=1),
+            StripConv2d(4 * fine, coarse, 3, padding=1),
             *(ResBlock(coarse) for _ in range(blocks[1])),
             nn.SiLU(),
-            nn.Conv2d(coarse, channels, 3, padding=1),
+            StripConv2d(coarse, channels, 3, padding=1),
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -64,19 +66,21 @@ class Decoder(nn.Module):
         super().__init__()
         self.linear = nn.Conv2d(channels, 3 * 64, 3, padding=1, padding_mode="replicate")
         self.correction = nn.Sequential(
-            nn.Conv2d(channels, coarse, 3, padding=1),
+            StripConv2d(channels, coarse, 3, padding=1),
             *(ResBlock(coarse) for _ in range(blocks[1])),
             nn.SiLU(),
-            nn.Conv2d(coarse, 4 * fine, 3, padding=1),
+            StripConv2d(coarse, 4 * fine, 3, padding=1),
             nn.PixelShuffle(2),
             *(ResBlock(fine) for _ in range(blocks[0])),
             nn.SiLU(),
-            nn.Conv2d(fine, 3 * 16, 3, padding=1),
+            StripConv2d(fine, 3 * 16, 3, padding=1),
             nn.PixelShuffle(4),
         )
 
     def forward(self, latent: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.linear(latent), 8) + self.correction(latent)
+        correction = self.correction(latent)
+        check_stopped()
+        return F.pixel_shuffle(self.linear(latent), 8) + correction
 
 
 class Autoencoder(
@@ -141,7 +145,9 @@ class Autoencoder(
 
     def decode(self, latent: Tensor) -> Tensor:
         """Normalised latent B x C x h x w -> image B x 3 x 8h x 8w, nominally in [0, 1] but not clamped."""
-        return (self.decoder(latent / self.scaling_factor + self.shift_factor) + 1) / 2
+        image = self.decoder(latent / self.scaling_factor + self.shift_factor)
+        check_stopped()
+        return (image + 1) / 2
 
     def normalise(self, mean: float, std: float) -> None:
         """Make `encode` give latents of mean 0 and standard deviation 1, given the current latents' mean and std.

@@ -10,7 +10,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.machine.cancel import check_stopped
 from lua_demo.networks.linear import zero
+from lua_demo.networks.strips import StripConv2d
 from lua_demo.schema import UserError
 
 UNSHUFFLE = 2
@@ -22,8 +24,8 @@ class ConvBlock(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = StripConv2d(width, width, 3, padding=1)
+        self.conv2 = StripConv2d(width, width, 3, padding=1)
         zero(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,10 +58,10 @@ class CNN(
         self.scales = tuple(scales)
         if any(scale < 2 for scale in self.scales):
             raise UserError(f"a head for scale {min(self.scales)} cannot be built; scales are 2 or more")
-        self.conv_first = nn.Conv2d(3 * UNSHUFFLE**2, width, 3, padding=1)
+        self.conv_first = StripConv2d(3 * UNSHUFFLE**2, width, 3, padding=1)
         self.blocks = nn.Sequential(*(ConvBlock(width) for _ in range(conv_blocks)))
         self.heads = nn.ModuleDict(
-            {f"x{scale}": nn.Conv2d(width, 3 * (scale * UNSHUFFLE) ** 2, 3, padding=1) for scale in self.scales}
+            {f"x{scale}": StripConv2d(width, 3 * (scale * UNSHUFFLE) ** 2, 3, padding=1) for scale in self.scales}
         )
         for head in self.heads.values():
             zero(head)
@@ -87,6 +89,7 @@ class CNN(
         outputs = {}
         for scale in scales:
             correction = F.pixel_shuffle(self.heads[f"x{scale}"](features), scale * UNSHUFFLE)
+            check_stopped()
             larger = F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
             outputs[scale] = larger + correction[..., : height * scale, : width * scale]
         return outputs

@@ -13,8 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lua_demo.machine.cancel import check_stopped
+
 ELEMENTS = {"cpu": 2**21, "cuda": 2**30, "mps": 2**28, "meta": 2**30}
 """Largest number of elements of a strip, by type of device; one row at least."""
+
+LARGE = 2**25
+"""Elements of the input or output of a `StripConv2d` above which it works by strips."""
 
 STATISTICS = 2**26
 """Elements of a strip at most whose sums are taken: they are copied to float32 for it, twice, 0.5 GB."""
@@ -78,6 +83,7 @@ def convolve(
     out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     row = batch * width * max(channels, conv.out_channels * factor**2)
     for top, bottom in strips(height, row, limit):
+        check_stopped()
         strip = _with_neighbours(x, top, bottom, fill)
         if doubles:
             made = F.conv_transpose2d(strip, conv.weight, conv.bias, stride=2, padding=(3, 1))
@@ -86,6 +92,18 @@ def convolve(
         rows = slice(top * factor, bottom * factor)
         out[:, :, rows] = made if plus is None else made.add_(plus[:, :, rows])
     return out
+
+
+class StripConv2d(nn.Conv2d):
+    """A 3x3 convolution that keeps the size. What is large on a CPU, where nobody trains, is convolved strip by strip:
+    the same numbers, and a stop need not wait for the whole.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = x.numel() // self.in_channels * max(self.in_channels, self.out_channels)
+        if x.device.type != "cpu" or torch.is_grad_enabled() or values < LARGE:
+            return super().forward(x)
+        return convolve(x, self, 2 * ELEMENTS["cpu"])
 
 
 def doubling(weight: Tensor) -> Tensor:

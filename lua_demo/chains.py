@@ -97,7 +97,7 @@ class Chains:
 
     Attributes:
         pace: base model -> size (width, height) in px at which it sampled last, and seconds per step there.
-        loading: what still loads weights although whoever asked for them was stopped.
+        loading: what goes on although whoever asked for it was stopped.
     """
 
     def __init__(self, models: Models, device: torch.device, dtype: torch.dtype):
@@ -108,7 +108,7 @@ class Chains:
         self._done: set[tuple] = set()
 
     def load(self, work: Callable[[], T], stop: threading.Event | None) -> T:
-        """What `work` gives, which loads weights; Stopped as soon as `stop` is set, though the loading goes on."""
+        """What `work` gives, which loads weights or a picture; Stopped as soon as `stop` is set, though it goes on."""
         return unless_stopped(work, stop, self.loading.append)
 
     def is_first(self, *work: object) -> bool:

@@ -24,7 +24,7 @@ from lua_demo.catalog import cost
 from lua_demo.catalog.compositions import RENDER, SAMPLE
 from lua_demo.catalog.prompts import understand
 from lua_demo.chains import Chains, Kept, Task
-from lua_demo.machine.cancel import raise_if_set, unless_stopped
+from lua_demo.machine.cancel import Turns, raise_if_set
 from lua_demo.machine.memory import give_back, is_out_of_memory
 from lua_demo.machine.placement import device_label, resolve_device, resolve_dtype
 from lua_demo.machine.timing import measure
@@ -69,6 +69,7 @@ class Engine:
         self.chains = Chains(self.models, self.device, self.dtype)
         # Not an RLock: the generator may be closed on another thread than the one that advanced it.
         self._lock = threading.Lock()
+        self._reading = Turns()
 
     def environment(self, request: Request | Job | None = None) -> Environment:
         """Device, dtype, versions; and what `request` uses, as far as its weights are there: role -> "source (sha256)".
@@ -102,13 +103,17 @@ class Engine:
 
         Raises:
             UserError: a bad request or photo, at once; missing or wrong weights, before anything is computed.
-            Stopped: `stop` was set; the memory of the interrupted stage is given back. Weights that are being loaded
-                are loaded all the same, before another comparison begins.
+            Stopped: `stop` was set; at the next event. The memory of the interrupted stage is given back. Weights that
+                are being loaded are loaded all the same, before another comparison begins.
         """
         job = request if isinstance(request, Job) else resolve(request)
-        raise_if_set(stop)
-        with _room_for_the_source(job):
-            source = unless_stopped(partial(source_of, job), stop)
+        try:
+            raise_if_set(stop)
+            with _room_for_the_source(job):
+                # A picture that nobody waits for is decoded to its end, before the next.
+                source = source_of(job) if job.request.prompt else self._reading(partial(source_of, job), stop)
+        except Stopped:
+            return _stopped()
         return self._one_at_a_time(job, source, stop)
 
     def _one_at_a_time(self, job: Job, source: Source, stop: threading.Event | None) -> Events:
@@ -131,7 +136,7 @@ class Engine:
             raise Stopped("stopped on request")
 
     def _release(self) -> None:
-        """Let the next comparison begin, at once or when nothing is loaded any more: it would load the same."""
+        """Let the next comparison begin, at once or when what was left has ended: it would load the same."""
         loading = self.chains.loading
         if loading:
             loading.pop().add_done_callback(lambda _: self._release())
@@ -208,8 +213,8 @@ class Engine:
             latent = torch.from_numpy(source.values)[None].to(self.device)
             kept = self.chains.shelf(job, source.values.shape, source.values.tobytes())
             return Task(job, source.size, kept, stop, latent=latent), ()
-        small = unless_stopped(partial(source.at, 1), stop)
-        truth = unless_stopped(partial(source.at, request.scale), stop) if source.holds(request.scale) else None
+        small = self.chains.load(partial(source.at, 1), stop)
+        truth = self.chains.load(partial(source.at, request.scale), stop) if source.holds(request.scale) else None
         # The base picture stands for the photo, its crop and its size at once.
         kept = self.chains.shelf(job, small.shape, small.tobytes())
         return Task(job, source.size, kept, stop, small, truth), source.notes
@@ -327,6 +332,12 @@ class Engine:
             f"it would take about {cost.duration(seconds)}: {steps} steps at {target[0]} x {target[1]}, judged "
             f"by {pace:.2g} s for one at {size[0]} x {size[1]}; choose a smaller size or scale or fewer steps, {force}"
         )
+
+
+def _stopped() -> Events:
+    """A comparison that was stopped before it began."""
+    raise Stopped("stopped on request")
+    yield
 
 
 @contextlib.contextmanager

@@ -6,8 +6,10 @@ import contextlib
 import gc
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 # Two workers share two cores: more threads than cores make both several times slower. Before torch counts the cores.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -53,6 +55,11 @@ def pytest_collection_finish() -> None:
 def network_of(engine: Engine, role: str, base: str = "embedded") -> torch.nn.Module:
     """The loaded network that a comparison with the default methods uses as `role`."""
     return engine.models.network(with_rows(Request(base=base)), role)
+
+
+def clock(**changed: Callable) -> SimpleNamespace:
+    """The module `time` with other functions, for one module: an event loop that runs beside it keeps its own."""
+    return SimpleNamespace(**{**vars(time), **changed})
 
 
 def toy_autoencoder() -> Autoencoder:

@@ -25,6 +25,11 @@ from lua_demo.pictures import images, metrics
 pytestmark = pytest.mark.browser
 README = STATIC.parent / "README.md"
 WIDTH, HEIGHT = 1200, 900
+PRESS = """const press = (key) => {
+    const event = new KeyboardEvent("keydown", { key, bubbles: true });
+    document.querySelector(".stage").dispatchEvent(event);
+    return new Promise((done) => requestAnimationFrame(done));
+};"""
 HOSTILE = "<img src=x onerror=boom()> | `b`.png"
 
 
@@ -102,6 +107,39 @@ def test_numbers_of_the_visible_crop_are_the_engines(show, arrays):
     check_numbers(page, arrays)
     shown = page.locator("[data-ref=single] .tag.left span")
     expect(shown).to_contain_text(re.compile(r"[\d.]+ dB · SSIM 0\.\d{4} · sharpness [\d.]+"))
+
+
+@pytest.mark.parametrize("milliseconds", [0, 30, 80])
+def test_numbers_after_there_and_back_are_of_the_view(show, arrays, milliseconds):
+    """While the numbers of the view in between are computed, or when they are there."""
+    page = show("zoom=2&measure=1")
+    check_numbers(page, arrays)
+    back = "await press('ArrowRight'); await new Promise((done) => setTimeout(done, wait)); await press('ArrowLeft');"
+    page.evaluate(f"async (wait) => {{ {PRESS} {back} }}", milliseconds)
+    check_numbers(page, arrays)
+
+
+def test_numbers_follow_a_view_that_does_not_rest(show):
+    page = show("zoom=2&measure=1")
+    measured(page)
+    pan = """
+        const told = new Set(), place = document.querySelector("[data-ref=crop]");
+        for (let i = 0; i < 120; i += 1) {
+            await press(i % 60 < 30 ? "ArrowRight" : "ArrowLeft");
+            told.add(place.textContent);
+        }
+        return told.size;
+    """
+    told = page.evaluate(f"async () => {{ {PRESS} {pan} }}")
+    assert told > 3
+
+
+def test_numbers_stay_when_another_pane_is_announced(show, arrays):
+    page = show("zoom=2&measure=1")
+    check_numbers(page, arrays)
+    pane = {"key": "later", "label": "later", "detail": "waiting"}
+    page.evaluate("(pane) => give((value) => ({ ...value, panes: [...value.panes, pane] }))", pane)
+    check_numbers(page, arrays)
 
 
 def test_the_compiled_kernels_are_those_of_the_source(tmp_path):

@@ -6,6 +6,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+from conftest import clock
 
 from lua_demo.schema import Request, UserError
 from lua_demo.ui import limits as limits_module
@@ -44,7 +45,7 @@ def test_what_is_spent_is_free_again_an_hour_later(monkeypatch):
     limits.spend("votes", "a")
     limits.spend("votes", "b", 3)
     later = limits_module.time.monotonic() + limits_module.HOUR_S + 1
-    monkeypatch.setattr(limits_module.time, "monotonic", lambda: later)
+    monkeypatch.setattr(limits_module, "time", clock(monotonic=lambda: later))
     limits.spend("votes", "a", 3)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TRUNK
+from conftest import TRUNK, clock
 from safetensors.torch import save_file
 from test_weights import GOLDEN, TOY, cache, offline_cache  # noqa: F401  a fixture
 
@@ -217,7 +217,7 @@ def test_a_published_file_that_is_no_swinir_of_that_size_is_named(what, server, 
 
 
 def test_no_file_no_server_no_such_release(server, downloads, release, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.file_download.time", clock(sleep=lambda seconds: None))
     address, _ = server
     refusal(lambda: fetched(f"{address}/gone.pth", b"x"), f"{address}/gone.pth", "404", "go online")
     offline = "http://127.0.0.1:9/v0.0"
@@ -351,7 +351,7 @@ def test_results_name_the_official_weights(released, toy_weights, photo, tmp_pat
 
 
 def test_without_network_the_official_swinir_is_left_out(released, engine, photo, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.file_download.time", clock(sleep=lambda seconds: None))
     row = METHODS["swinir-official"]
     monkeypatch.setitem(
         METHODS, "swinir-official", replace(row, upscaler=row_at("http://127.0.0.1:9/v0.0", released.files))

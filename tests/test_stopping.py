@@ -85,25 +85,53 @@ def test_measuring_is_stopped_and_what_it_measured_is_kept(engine, photo):
     assert came[-1].image is not None and came[-1].metrics is None and "not measured: stopped" in came[-1].notes
 
 
-def test_reading_a_photo_is_stopped(engine, photo, monkeypatch):
-    """A decoder, which nothing interrupts, that takes until `ends` is set."""
-    stop, ends, loads = threading.Event(), threading.Event(), threading.Event()
+@pytest.fixture
+def slow_decoder(monkeypatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """What is set while a PNG is decoded; and what ends it, as nothing interrupts a decoder."""
+    decodes, ends = threading.Event(), threading.Event()
+    load = PngImagePlugin.PngImageFile.load
 
-    def load(image):
-        loads.set()
+    def slow(image):
+        decodes.set()
         ends.wait(60)
+        return load(image)
 
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", slow)
+    yield decodes, ends
+    ends.set()
+
+
+def test_reading_a_photo_is_stopped_and_ends_before_the_next(engine, photo, slow_decoder):
+    stop, (decodes, ends) = threading.Event(), slow_decoder
     source = str(photo(64, 48))
-    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
-    asker = threading.Thread(target=lambda: (loads.wait(60), stop.set()))
+    asker = threading.Thread(target=lambda: (decodes.wait(60), stop.set()))
     asker.start()
-    try:
-        with pytest.raises(Stopped):
-            engine.compare(Request(source, 2, 64), stop)
-        assert not ends.is_set() and free(engine, 0.1)
-    finally:
-        ends.set()
-        asker.join()
+    with pytest.raises(Stopped):
+        list(engine.compare(Request(source, 2, 64, ("base",)), stop))
+    asker.join()
+    assert not ends.is_set() and free(engine, 0.1)
+    next_one, came = threading.Event(), []
+    request = Request(source, 2, 64, ("base",))
+    thread = threading.Thread(target=lambda: came.extend(engine.compare(request, next_one)))
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive() and not came
+    ends.set()
+    thread.join(60)
+    assert came[-1].method == "base"
+
+
+@pytest.mark.parametrize("way", ["stop", "leave"])
+def test_the_stop_button_and_a_closed_tab_end_the_reading(engine, photo, tmp_path, slow_decoder, way):
+    handlers, session = Handlers(engine, Store(tmp_path / "store", pinned=None)), gr.Request(session_hash="a")
+    values, answers = form(image=str(photo(64, 48)), methods=["base"]), []
+    thread = threading.Thread(target=lambda: answers.extend(handlers.run(values, session)))
+    thread.start()
+    assert slow_decoder[0].wait(60)
+    getattr(handlers, way)(session)
+    thread.join(SECONDS)
+    assert not thread.is_alive() and not slow_decoder[1].is_set()
+    assert answers[-1][0].text == "Stopped. 0 of 1 finished."
 
 
 def test_loading_is_left_and_goes_on_before_another_comparison(toy_weights, photo, monkeypatch):

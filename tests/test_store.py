@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture
+from conftest import clock, picture
 
 from lua_demo.catalog.methods import METHODS
 from lua_demo.paths import EXAMPLES
@@ -310,7 +310,7 @@ def test_a_clock_that_jumps_deletes_nothing_that_is_in_use(shelf, photo_file, mo
         another_day(shelf)
         assert shelf.open(seen.id)
         later = time.time() + 31 * DAY
-        monkeypatch.setattr(store.time, "time", lambda: later)
+        monkeypatch.setattr(store, "time", clock(time=lambda: later))
         shelf.evict()
         assert draft.is_dir() and ids(shelf) == {seen.id} and not forgotten.folder.exists()
         process.stdin.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from lua_demo.machine.cancel import raise_if_set, stops_on
+from lua_demo.machine.cancel import raise_if_set, stops_on, unless_stopped
 from lua_demo.machine.timing import measure
 from lua_demo.schema import Stopped
 
@@ -85,6 +86,21 @@ def test_stop_leaves_other_threads_alone():
         with pytest.raises(Stopped):
             nn.Identity()(torch.ones(1))
     assert finished == [1.0]
+
+
+def test_whoever_is_stopped_leaves_and_what_goes_on_is_known():
+    """Also where the stop comes between two looks at it."""
+    ends, left = threading.Event(), []
+    looks = iter([False, True])
+    stop = SimpleNamespace(is_set=lambda: next(looks))
+    with pytest.raises(Stopped):
+        unless_stopped(lambda: ends.wait(60), stop, left.append)
+    assert not left[0].done()
+    ends.set()
+    assert left[0].result(60) is True
+    with pytest.raises(ZeroDivisionError):
+        unless_stopped(lambda: 1 // 0, threading.Event())
+    assert unless_stopped(lambda: 7, None) == 7
 
 
 def test_no_event_no_hook():

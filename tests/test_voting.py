@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from conftest import clock
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from playwright.sync_api import expect
@@ -127,7 +128,7 @@ def test_a_token_that_was_never_given_out_counts_nothing(booth, token):
 
 def test_an_old_pair_is_closed_and_its_pictures_are_deleted(booth, run_id, monkeypatch):
     ballot, later = booth.draw(run_id), booth_module.time.monotonic() + booth_module.MAX_AGE_S + 1
-    monkeypatch.setattr(booth_module.time, "monotonic", lambda: later)
+    monkeypatch.setattr(booth_module, "time", clock(monotonic=lambda: later))
     with pytest.raises(UserError, match="no longer open"):
         booth.vote(ballot.token, "a")
     assert ballot.pictures[0].exists()

@@ -28,7 +28,9 @@ body {{ margin: 16px; background: light-dark(#fff, #191919); color-scheme: light
 <div class="viewer" id="viewer">{html}</div></main>
 <script>
 const run = new Function("element", "props", "watch", "trigger", {js});
-run(document.querySelector(".viewer"), {{ value: {value} }}, () => {{}}, () => {{}});
+const props = {{ value: {value} }};
+const watch = (name, told) => {{ window.give = (change) => {{ props.value = change(props.value); told(); }}; }};
+run(document.querySelector(".viewer"), props, watch, () => {{}});
 </script>"""
 
 

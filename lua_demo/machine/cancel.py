@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -65,13 +65,44 @@ def unless_stopped(
     """
     if stop is None:
         return work()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="unless_stopped")
+    future: Future[T] = Future()
+
+    def run(future: Future[T]) -> None:
+        try:
+            made = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(made)
+        finally:
+            del future  # here and below: else the traceback of an error keeps itself alive, and what its frames hold
+
+    # A daemon: a program that ends does not wait either.
+    threading.Thread(target=run, args=(future,), daemon=True, name="unless_stopped").start()
     try:
-        future = pool.submit(work)
         while not wait([future], POLL_SECONDS).done:
             if stop.is_set():
                 left(future)
-            raise_if_set(stop)
+                raise Stopped("stopped on request")
         return future.result()
     finally:
-        pool.shutdown(wait=False)
+        del future
+
+
+class Turns:
+    """Calls as of `unless_stopped`, one at a time: whoever is stopped leaves, and the next waits for the call's end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __call__(self, work: Callable[[], T], stop: threading.Event | None) -> T:
+        while not self._lock.acquire(timeout=POLL_SECONDS):
+            raise_if_set(stop)
+        left: list[Future] = []
+        try:
+            return unless_stopped(work, stop, left.append)
+        finally:
+            if left:
+                left[0].add_done_callback(lambda _: self._lock.release())
+            else:
+                self._lock.release()

@@ -103,6 +103,8 @@ class StripConv2d(nn.Conv2d):
         values = x.numel() // self.in_channels * max(self.in_channels, self.out_channels)
         if x.device.type != "cpu" or torch.is_grad_enabled() or values < LARGE:
             return super().forward(x)
+        if torch.is_autocast_enabled("cpu"):  # the result has the dtype that the whole would have
+            x = x.to(torch.get_autocast_dtype("cpu"))
         return convolve(x, self, 2 * ELEMENTS["cpu"])
 
 

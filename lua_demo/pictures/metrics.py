@@ -63,6 +63,7 @@ def against(
     SSIM and MS-SSIM are torchmetrics' with its standard Gaussian window. None where a side is too short. `check` is
     called every few tenths of a second of work; it may raise to stop it.
     """
+    has_lpips = not no_lpips()  # not below: a stop would count as a reason against it
     with _Checked(check):
         x, y = _pair(image, truth, device)
         return {
@@ -70,7 +71,7 @@ def against(
             "ssim": ssim(x, y) if _fits("ssim", truth) else None,
             "ms_ssim": ms_ssim(x, y) if _fits("ms_ssim", truth) else None,
             "flip": flip(image, truth, check),
-            **({} if no_lpips() else {"lpips": lpips(x, y) if _fits("lpips", truth) else None}),
+            **({"lpips": lpips(x, y) if _fits("lpips", truth) else None} if has_lpips else {}),
             "colour_shift": colour_shift(image, truth),
         }
 

@@ -27,7 +27,7 @@ from lua_demo.catalog.bases import BASES, REAL
 from lua_demo.catalog.cost import step_tflop
 from lua_demo.engine import Engine, Events
 from lua_demo.machine import memory
-from lua_demo.machine.cancel import raise_if_set
+from lua_demo.machine.cancel import Turns, raise_if_set
 from lua_demo.request.job import Job, resolve, with_rows
 from lua_demo.schema import Environment, Progress, Request, Result, Stopped, UserError
 from lua_demo.ui.offer import ALL, SETTING, Offer
@@ -105,6 +105,7 @@ class ZeroGpuEngine(Engine):
         memory = mmap.mmap(-1, STOPS)  # made before any process is forked
         self._stops = [SharedStop(memory, place) for place in range(STOPS)]
         self._places = itertools.cycle(range(STOPS))
+        self._loading = Turns()
         self._environments: OrderedDict[Request, Environment] = OrderedDict()
         self.placed: set[str] | None = None
         """Bases that sample here, the embedded one left out; None where none had to be placed at start."""
@@ -191,8 +192,9 @@ class ZeroGpuEngine(Engine):
         if missing := self.models.wanted(job):  # downloaded here, where no lent second passes
             yield job.progress(first, "load")
             for role in missing:
+                raise_if_set(stop)
                 with contextlib.suppress(UserError):  # the other process says what is missing
-                    self.models.load(job, role)
+                    self._loading(partial(self.models.load, job, role), stop)
         yield job.progress(first, "wait")
         place = next(self._places)
         shared = self._stops[place]

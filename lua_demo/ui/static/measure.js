@@ -1,7 +1,8 @@
 // Numbers and histograms of what is visible, for every picture, in the panel below the stage and on the pictures' labels.
 const PATIENCE_MS = 40; // for an answer when there is a newer view; what was computed of it is kept
+const REST_MS = 250; // without a newer view until those that are not on show are measured
 let numbers = new Map(); // key of a picture -> {psnr, ssim, sharpness, histogram} of the crop {x, y, width, height} in the frame
-let measured = "", wanted = null, working = false, asked = [], askedAt = 0;
+let measured = "", shownCrop = null, wanted = null, working = false, asked = [], askedAt = 0, patience = PATIENCE_MS, wake = () => {};
 
 const wantsNumbers = () => view.measure || view.histogram;
 const referenceKey = () => view.reference ?? props.value?.truth ?? "";
@@ -25,31 +26,38 @@ function measureFrame(frame, place, size) {
     entry, crop: cropIn(loaded(entry), place, size), on: shown.has(entry),
     reference: reference && reference !== entry && sameSize(reference, entry) ? reference : null,
   }));
-  const key = JSON.stringify([crop, reference?.key, view.histogram, everyone.map((entry) => pictureOf(entry).id)]);
+  const same = JSON.stringify([reference?.key, view.histogram, everyone.map((entry) => pictureOf(entry).id)]), key = JSON.stringify([crop, same]);
   if (wanted?.key === key) return;
-  wanted = { key, crop, tasks, since: performance.now() };
+  wanted = { key, same, crop, tasks, since: performance.now() };
+  measured = "";
   element.dataset.measured = ""; // what is shown until the answer comes is of the view before, and dimmed
-  if (working && performance.now() - askedAt > PATIENCE_MS) asked.forEach(withdraw);
+  if (working && performance.now() - askedAt > patience) asked.forEach(withdraw);
+  wake();
   if (!working) work();
 }
 
 async function work() {
   working = true;
   while (measured !== wanted.key) {
-    const { key, crop, tasks, since } = wanted, fresh = new Map();
+    const { key, same, crop, tasks, since } = wanted, fresh = new Map();
     const on = await answers(tasks.filter((task) => task.on), fresh);
-    if (on && wanted.key === key) {
+    patience = on ? PATIENCE_MS : 2 * patience; // a view that never rests gets its numbers, too
+    if (on && wanted.same === same) {
       // What is not on show waits until the view rests; until then it has no numbers rather than old ones.
       numbers = fresh;
       element.dataset.took = Math.round(performance.now() - since); // milliseconds from the view to its numbers
       showNumbers(crop, false);
     }
-    const rest = on && wanted.key === key && await answers(tasks.filter((task) => !task.on), fresh);
-    if (rest || (on && wanted.key === key)) measured = key;
+    const others = tasks.filter((task) => !task.on && (task.reference || view.histogram));
+    if (on && wanted.key === key && others.length) await Promise.race([rest(), new Promise((go) => { wake = go; })]);
+    if (on && wanted.key === key) await answers(others, fresh);
+    if (on && wanted.key === key) measured = key;
     if (wanted.key === key) showNumbers(crop, true);
   }
   working = false;
 }
+
+const rest = () => new Promise((go) => setTimeout(go, REST_MS));
 
 // Whether all were answered.
 async function answers(tasks, into) {
@@ -81,6 +89,7 @@ function showNumbers(crop, complete) {
   element.dataset.measured = complete ? [crop.x, crop.y, crop.width, crop.height].join(" ") : "";
   clearTimeout(telling);
   if (complete && view.measure) telling = setTimeout(() => say(spokenNumbers()), 900); // once the view rests
+  shownCrop = crop;
   fillPanel(crop);
   redraw();
 }

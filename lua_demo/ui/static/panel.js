@@ -20,6 +20,7 @@ function buildPanel() {
     caption.append(Object.assign(make("b"), { textContent: entry.label }), make("span"));
     return cell;
   }));
+  if (shownCrop) fillPanel(shownCrop); // what was told before
 }
 
 function tableHead(names) {

@@ -2,13 +2,14 @@
 let budget = 40e6; // pixels that are kept decoded, 4 bytes each; the picture in use is always kept
 const decoded = new Map(); // url -> {width, height, data}, the least recently used first
 
-async function open({ url, blob }) {
+// `beside`: another that the same question needs, which is kept too.
+async function open({ url, blob }, beside) {
   const known = decoded.get(url), picture = known ?? await decode(blob);
   decoded.delete(url);
   decoded.set(url, picture);
   let held = [...decoded.values()].reduce((sum, { width, height }) => sum + width * height, 0);
   for (const [old, { width, height }] of decoded) {
-    if (held <= budget || old === url) break;
+    if (held <= budget || old === url || old === beside?.url) break;
     decoded.delete(old);
     held -= width * height;
   }

@@ -18,7 +18,7 @@ async function finish(id, steps) {
 
 const ANSWERS = {
   async measure({ id, picture, reference, crop, wanted }) {
-    const a = await open(picture), b = reference && await open(reference), answer = {};
+    const a = await open(picture, reference), b = reference && await open(reference, picture), answer = {};
     const start = performance.now();
     if (b) {
       answer.psnr = await finish(id, psnr(a, b, crop));
@@ -29,7 +29,7 @@ const ANSWERS = {
     return { ...answer, milliseconds: performance.now() - start };
   },
   async flip({ id, picture, reference, frame, tile }) {
-    const pair = [await open(picture), await open(reference)];
+    const pair = [await open(picture, reference), await open(reference, picture)];
     return finish(id, flipTile(...pair, frame, tile));
   },
   async pixels({ picture, points }) {

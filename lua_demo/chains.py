@@ -268,7 +268,7 @@ class Chains:
     ) -> tuple[Output, Measurement]:
         narrow = self.dtype != torch.float32
         autocast = torch.autocast(self.device.type, self.dtype) if narrow else contextlib.nullcontext()
-        with stops_on(*stops), autocast, measure(self.device) as measured:
+        with stops_on(*stops, left=self.loading.append), autocast, measure(self.device) as measured:
             made, notes = step.run(kit, x, factor)
             check_stopped()
             made = check_finite(made.float(), f"the stage {step.name}")

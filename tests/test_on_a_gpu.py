@@ -7,6 +7,7 @@ import functools
 import time
 from types import SimpleNamespace
 
+import diffusers
 import pytest
 import torch
 from conftest import toy_autoencoder
@@ -140,7 +141,8 @@ def test_where_host_memory_is_short_weights_go_to_the_device(weights, monkeypatc
     monkeypatch.setattr(memory, "host_bytes", lambda device: beside)
     monkeypatch.setattr(torch.cuda, "device", lambda device: on.append(device) or contextlib.nullcontext())
     pipeline = SimpleNamespace(to=lambda device: None)
-    monkeypatch.setattr(model, "_from_pretrained", lambda changes: asked.append(changes.get("device_map")) or pipeline)
+    kind = getattr(diffusers, model.family.pipeline)
+    monkeypatch.setattr(kind, "from_pretrained", lambda _, **how: asked.append(how.get("device_map")) or pipeline)
     model._load_for(RESIDENT)
     assert asked == (["cuda"] if straight else [None]) and on == ([torch.device("cuda", 1)] if straight else [])
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from lua_demo.machine.cancel import raise_if_set, stops_on, unless_stopped
+from lua_demo.machine.cancel import leave_if_stopped, raise_if_set, stops_on, unless_stopped
 from lua_demo.machine.timing import measure
 from lua_demo.schema import Stopped
 
@@ -101,6 +101,19 @@ def test_whoever_is_stopped_leaves_and_what_goes_on_is_known():
     with pytest.raises(ZeroDivisionError):
         unless_stopped(lambda: 1 // 0, threading.Event())
     assert unless_stopped(lambda: 7, None) == 7
+
+
+def test_what_is_left_within_a_block_is_known_there():
+    first, second, ends, left = threading.Event(), threading.Event(), threading.Event(), []
+    assert leave_if_stopped(lambda: 7) == 7
+    with stops_on(first, second, left=left.append):
+        assert leave_if_stopped(threading.get_ident) != threading.get_ident()
+        second.set()
+        with pytest.raises(Stopped):
+            leave_if_stopped(lambda: ends.wait(60))
+    ends.set()
+    assert left[0].result(60) is True
+    assert leave_if_stopped(threading.get_ident) == threading.get_ident()
 
 
 def test_no_event_no_hook():

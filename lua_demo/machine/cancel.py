@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from typing import TypeVar
 
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -22,13 +23,13 @@ def raise_if_set(stop: threading.Event | None) -> None:
 
 
 _heeded = threading.local()
-"""The events that this thread heeds, as `events`: those of `stops_on`, the innermost block last."""
+"""What this thread heeds: `events`, those of `stops_on`, the innermost block last; and `left`, as there."""
 
 
 @contextlib.contextmanager
-def stops_on(*stops: threading.Event | None) -> Iterator[None]:
-    """Within the block every call of a module on this thread raises Stopped once one of `stops` is set, and so does
-    `check_stopped`.
+def stops_on(*stops: threading.Event | None, left: Callable[[Future], object] = lambda _: None) -> Iterator[None]:
+    """Within the block every call of a module on this thread raises Stopped once one of `stops` is set, and so do
+    `check_stopped` and `leave_if_stopped`, which calls `left` with what goes on.
 
     The hook sees all modules, those of foreign pipelines too, so nothing that is run needs to know of it. Other threads
     are not affected. Without an event there is no hook and no cost.
@@ -39,14 +40,14 @@ def stops_on(*stops: threading.Event | None) -> Iterator[None]:
     if not events:
         yield
         return
-    before = getattr(_heeded, "events", [])
-    _heeded.events = [*before, *events]
+    before = getattr(_heeded, "events", []), getattr(_heeded, "left", None)
+    _heeded.events, _heeded.left = [*before[0], *events], left
     handle = register_module_forward_pre_hook(lambda module, args: check_stopped())
     try:
         yield
     finally:
         handle.remove()
-        _heeded.events = before
+        _heeded.events, _heeded.left = before
 
 
 def check_stopped() -> None:
@@ -56,7 +57,7 @@ def check_stopped() -> None:
 
 
 def unless_stopped(
-    work: Callable[[], T], stop: threading.Event | None, left: Callable[[Future], object] = lambda _: None
+    work: Callable[[], T], stop: threading.Event | _Any | None, left: Callable[[Future], object] = lambda _: None
 ) -> T:
     """What `work` gives, or raises; Stopped as soon as `stop` is set.
 
@@ -87,6 +88,24 @@ def unless_stopped(
         return future.result()
     finally:
         del future
+
+
+def leave_if_stopped(work: Callable[[], T]) -> T:
+    """As `unless_stopped`, by the events of `stops_on` of this thread; `work` itself where there are none."""
+    events = getattr(_heeded, "events", [])
+    if not events:
+        return work()
+    return unless_stopped(work, _Any(tuple(events)), _heeded.left)
+
+
+@dataclass(frozen=True)
+class _Any:
+    """Set once one of several events is."""
+
+    events: tuple[threading.Event, ...]
+
+    def is_set(self) -> bool:
+        return any(event.is_set() for event in self.events)
 
 
 class Turns:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 from lua_demo.catalog.bases import Base
 from lua_demo.catalog.families import FAMILIES, Given, Pipeline
 from lua_demo.machine import memory
+from lua_demo.machine.cancel import leave_if_stopped
 from lua_demo.machine.memory import DROP_ENCODERS, MODEL_OFFLOAD, RESIDENT, SEQUENTIAL_OFFLOAD, Plan, give_back
 from lua_demo.models.generators import Start, sample
 from lua_demo.models.weights import hub_file
@@ -171,11 +174,8 @@ class BaseModel:
         without = {None: [], True: [self.family.denoiser, "vae"], False: texts}[encoders]
         with torch.inference_mode(False):
             changes = {name: None for name in (*without, *self.family.without)}
-            if plan in (RESIDENT, DROP_ENCODERS) and self._host_is_short():
-                with torch.cuda.device(self.device):
-                    pipeline = self._from_pretrained({**changes, "device_map": "cuda"})
-            else:
-                pipeline = self._from_pretrained(changes)
+            straight = plan in (RESIDENT, DROP_ENCODERS) and self._host_is_short()
+            pipeline = leave_if_stopped(partial(self._from_pretrained, changes, straight))
             if plan in (RESIDENT, DROP_ENCODERS):
                 pipeline.to(self.device)
             elif plan is MODEL_OFFLOAD:
@@ -192,13 +192,17 @@ class BaseModel:
         beside = memory.host_bytes(self.device)
         return beside is not None and self.need((512, 512)).weights * memory.MARGIN > beside
 
-    def _from_pretrained(self, changes: Mapping[str, object]) -> Pipeline:
+    def _from_pretrained(self, changes: Mapping[str, object], straight: bool) -> Pipeline:
+        """The pipeline with `changes`; its weights go `straight` to the device, a CUDA one, or beside it."""
         import diffusers  # noqa: PLC0415  takes seconds
 
         kind = getattr(diffusers, self.family.pipeline)
         variant = None if Path(self.source).is_dir() else self.row.variant
+        if straight:
+            changes = {**changes, "device_map": "cuda"}
         try:
-            return kind.from_pretrained(self.source, dtype=self.dtype, variant=variant, **changes)
+            with torch.cuda.device(self.device) if straight else contextlib.nullcontext():
+                return kind.from_pretrained(self.source, dtype=self.dtype, variant=variant, **changes)
         except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
             line = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{self.source} could not be loaded as a {self.family.pipeline} ({line[:200]})") from error

@@ -46,6 +46,7 @@ def settled(page: Page) -> None:
 
 
 def test_a_fresh_page_shows_a_finished_comparison(open_page, page_store):
+    before = {run.id for run in page_store.runs()}
     page = open_page()
     expect(page.locator("#status .text")).to_contain_text("An example, computed beforehand")
     settled(page)
@@ -55,10 +56,10 @@ def test_a_fresh_page_shows_a_finished_comparison(open_page, page_store):
     prompt = pinned.document["settings"]["prompt"]
     expect(page.locator("#prompt textarea")).to_have_value(prompt)
     assert shared_run(page) == page_store.pinned_names()[0] and "run=" not in page.url
-    assert not page_store.folder.exists(), "nothing was computed"
+    assert {run.id for run in page_store.runs()} == before, "nothing was computed"
     page.click("#compare")  # with what is in the form
     expect_state(page, "done")
-    (run,) = (run for run in page_store.runs() if run.id not in page_store.pinned_names())
+    (run,) = (run for run in page_store.runs() if run.id not in before)
     assert run.document["settings"]["prompt"] == prompt
 
 

@@ -63,3 +63,8 @@ def test_a_long_line_is_not_measured_letter_by_letter(box, monkeypatch):
     monkeypatch.setattr(ImageDraw.ImageDraw, "textlength", counting)
     assert export.strip(run)[:4] == b"\x89PNG"
     assert len(measured) < 100
+
+
+def test_a_label_of_two_lines_is_written_in_one(box):
+    run = opened(box, lambda d: d["methods"]["lua"].update(label="two\nlines"))
+    assert export.strip(run)[:4] == b"\x89PNG"

@@ -256,7 +256,7 @@ def _at(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: str, width: int) -> None:
     """One line of `text`, cut off where it is wider than `width` px."""
-    font, text = ImageFont.load_default(size), _plain(text)
+    font, text = ImageFont.load_default(size), _plain(" ".join(text.split()))
     text = text[:width]  # no letter is narrower than a pixel
     if pen.textlength(text, font) > width:
         fitting = bisect.bisect_right(
